@@ -1,0 +1,82 @@
+# The everyday commands. `make` alone lists them.
+
+VERSION := $(shell cat VERSION)
+COMMIT  := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+STAMP   := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GOBUILD := CGO_ENABLED=0 go build -trimpath
+GOTEST  := go test -race -count=1
+
+# Every Go module of the repository, and those that hold code.
+MODULES := . e2e tools/lint tools/vault tools/vuln
+CODE    := . e2e
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo dev test unit e2e lint lint-config lint-go lint-modules lint-shell lint-docs \
+        vuln fmt cover docs clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/vault-plugin-c1 and bin/c1-emulator
+	$(GOBUILD) -ldflags "-s -w $(STAMP)" -o bin/ ./cmd/...
+
+demo: build ## walk through the whole story on a real Vault and an emulated C1
+	scripts/demo.sh
+
+dev: build ## start the demo's set-up, leave it running and print how to use it
+	scripts/demo.sh -dev
+
+test: unit e2e ## run every test, with the race detector
+
+unit: ## run the unit and contract tests
+	$(GOTEST) ./...
+
+e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
+	cd e2e && $(GOTEST) -timeout 40m ./...
+
+lint: lint-config lint-go lint-modules lint-shell lint-docs ## check code, scripts, go.mod files and generated docs
+
+lint-config: bin/golangci-lint
+	bin/golangci-lint config verify
+	scripts/lint-proof.sh
+
+lint-go: bin/golangci-lint
+	@for m in $(CODE); do (set -ex; cd $$m; go vet ./...; $(CURDIR)/bin/golangci-lint run ./...) || exit 1; done
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		[ -z "$$unformatted" ] || { echo "not gofmt-clean, run make fmt:"; echo "$$unformatted"; exit 1; }
+
+lint-modules:
+	@for m in $(MODULES); do (set -ex; cd $$m; go mod tidy -diff) || exit 1; done
+
+lint-shell:
+	@for f in $$(git ls-files 'scripts/*.sh' .ci/run); do bash -n $$f || exit 1; done
+	@if command -v shellcheck >/dev/null; then shellcheck $$(git ls-files 'scripts/*.sh' .ci/run); \
+		else echo "shellcheck is not installed: the scripts had only a syntax check"; fi
+
+lint-docs:
+	@go run ./internal/apidoc | diff -u docs/api.md - || { echo "docs/api.md is stale, run make docs"; exit 1; }
+
+vuln: bin/govulncheck ## look for known vulnerabilities (needs the public database)
+	scripts/vuln.sh
+
+fmt: bin/golangci-lint ## format the Go code
+	@for m in $(CODE); do (set -ex; cd $$m; $(CURDIR)/bin/golangci-lint fmt ./...) || exit 1; done
+
+cover: ## measure test coverage; fails below 85 %
+	scripts/cover.sh 85 . ./internal/c1api
+
+docs: ## write docs/api.md from the engine's own path definitions
+	go run ./internal/apidoc > bin/api.md
+	mv bin/api.md docs/api.md
+
+clean: ## remove what was built, except the pinned Vault server
+	rm -rf bin/vault-plugin-c1 bin/c1-emulator bin/golangci-lint bin/govulncheck coverage*
+
+bin/vault: tools/vault/go.mod
+	scripts/build-vault.sh $@
+
+bin/golangci-lint: tools/lint/go.mod
+	cd tools/lint && $(GOBUILD) -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+bin/govulncheck: tools/vuln/go.mod
+	cd tools/vuln && $(GOBUILD) -o ../../$@ golang.org/x/vuln/cmd/govulncheck
