@@ -1,0 +1,19 @@
+# An operator: manages bindings and sees what happened to them, without sight of
+# any secret: the two creds paths and the configuration's write are missing.
+
+path "c1/config" {
+  capabilities = ["read"]
+}
+
+# The list, each binding, and its history.
+path "c1/connectors/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+path "c1/decoys/*" {
+  capabilities = ["create", "read", "update", "delete", "list"]
+}
+
+path "c1/status" {
+  capabilities = ["read"]
+}
