@@ -3,14 +3,20 @@
 
 // Package c1api is a client for the part of C1's API that this project uses.
 // It knows nothing of Vault.
+//
+// Every call returns an [*Error] when it fails, whose Reason tells a definite
+// failure from an unknown outcome. A file holds one subject: do.go is the life
+// of one call, token.go the access token, connectors.go and decoys.go the calls.
 package c1api
 
 import (
-	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/time/rate"
 )
 
 // Options is everything a Client is built from.
@@ -19,66 +25,102 @@ type Options struct {
 	ClientID              string
 	ClientSecret          string // secret-token:… signs assertions, anything else goes in the body
 	AccessToken           string // a static bearer; excludes ClientID and ClientSecret
-	CACertPEM             string // additional roots; empty means the system's
+	CACertPEM             string // roots in addition to the system's
 	RequestTimeout        time.Duration
 	MaxRetries            int
 	MaxRequestsPerSecond  float64 // 0 = unlimited
 	MaxConcurrentRequests int     // 0 = unlimited
 	UserAgent             string
 	Logger                hclog.Logger
-	Transport             http.RoundTripper // tests; nil builds one
+	Transport             http.RoundTripper // tests; nil builds one; must run httptrace hooks as http.Transport does
 	Now                   func() time.Time  // tests; nil is time.Now
 }
 
+// defaultRequestTimeout bounds one request when Options names no bound.
+const defaultRequestTimeout = 30 * time.Second
+
 // Client is one identity's access to one tenant; safe for concurrent use.
-type Client struct{}
+type Client struct {
+	base      string // https://host[:port], no slash at the end
+	userAgent string
+	timeout   time.Duration
+	retries   uint
+	log       hclog.Logger
+
+	http    *http.Client
+	tokens  *tokenSource
+	clock   *clock
+	breaker *breaker
+	turns   *semaphore.Weighted // nil: unlimited
+	limiter *rate.Limiter
+	pause   pause
+
+	lastAnswer atomic.Pointer[lastAnswer]
+}
+
+// lastAnswer is the newest answer below 500.
+type lastAnswer struct {
+	at      time.Time
+	latency time.Duration
+}
 
 // Health is what a Client knows about its connection.
 type Health struct {
 	TokenExpiresAt time.Time     // zero: no token yet, or a static one
 	LastSuccess    time.Time     // last answer below 500
-	LastLatency    time.Duration // of that answer
+	LastLatency    time.Duration // of that answer, to its headers
 	Breaker        string        // closed, half-open, open
-	ClockOffset    time.Duration // C1's clock minus ours, as learned from Date
-	TokenMints     int64
+	ClockOffset    time.Duration // C1's clock minus ours, as learned from Date; 0 when they agree
+	TokenMints     int64         // tokens that C1 issued to this client
 }
 
-func New(o Options) (*Client, error) { panic("stub") }
+// New checks the options and returns a client; it sends nothing. An error
+// names the option and never repeats a secret.
+func New(o Options) (*Client, error) {
+	s, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		base:      "https://" + s.tenant.Host,
+		userAgent: o.UserAgent,
+		timeout:   s.timeout,
+		retries:   uint(max(o.MaxRetries, 0)),
+		log:       s.log,
+		clock:     &clock{now: s.now},
+		breaker:   newBreaker(),
+		limiter:   newLimiter(o.MaxRequestsPerSecond),
+	}
+	if o.MaxConcurrentRequests > 0 {
+		c.turns = semaphore.NewWeighted(int64(o.MaxConcurrentRequests))
+	}
+	transport := o.Transport
+	if transport == nil {
+		transport = newTransport(s.roots)
+	}
+	c.http = &http.Client{
+		Transport: &observer{client: c, next: transport},
+		// A redirect is an answer like any other, and none that we follow: it
+		// would carry the bearer or a rotate elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	c.tokens = newTokenSource(c, o, s)
+	return c, nil
+}
 
 // Close ends idle connections. Calls under way go on.
-func (c *Client) Close()         {}
-func (c *Client) Health() Health { panic("stub") }
+func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Introspect checks that the identity works.
-func (c *Client) Introspect(ctx context.Context) (*Introspection, error) { panic("stub") }
-
-func (c *Client) GetConnector(ctx context.Context, appID, connectorID string) (*Connector, error) {
-	panic("stub")
+// Health reports what the client has seen so far, without sending anything.
+func (c *Client) Health() Health {
+	h := Health{
+		TokenExpiresAt: c.tokens.expiresAt(),
+		Breaker:        c.breaker.state(),
+		ClockOffset:    c.clock.offset(),
+		TokenMints:     c.tokens.mints.Load(),
+	}
+	if last := c.lastAnswer.Load(); last != nil {
+		h.LastSuccess, h.LastLatency = last.at, last.latency
+	}
+	return h
 }
-
-func (c *Client) RotateConnectorCredential(ctx context.Context, appID, connectorID string) (*ConnectorCredential, error) {
-	panic("stub")
-}
-
-func (c *Client) GetConnectorCredential(ctx context.Context, appID, connectorID, credentialID string) (*ConnectorCredential, error) {
-	panic("stub")
-}
-
-func (c *Client) RevokeConnectorCredential(ctx context.Context, appID, connectorID, credentialID string) error {
-	panic("stub")
-}
-
-func (c *Client) GetDecoy(ctx context.Context, id string) (*Decoy, error) { panic("stub") }
-
-func (c *Client) RotateDecoy(ctx context.Context, id string) (*Decoy, *DecoyMaterial, error) {
-	panic("stub")
-}
-
-// ParseClientID splits "<name>@<host>/<use>"; host may carry a port.
-func ParseClientID(id string) (name, host, use string, err error) { panic("stub") }
-
-// CheckClientSecret says whether New would take the secret, in words that never repeat it.
-func CheckClientSecret(secret string) error { panic("stub") }
-
-// TokenTenantURL derives https://host from a client ID.
-func URLFromClientID(clientID string) (string, error) { panic("stub") }

@@ -27,14 +27,16 @@ const (
 	ReasonNotFound Reason = "not_found"
 	// ReasonRejected: C1 refused the request (400, 409 and other 4xx).
 	ReasonRejected Reason = "rejected"
-	// ReasonRateLimited: 429, still after the retries.
+	// ReasonRateLimited: 429, still after the retries, or not sent because an
+	// earlier 429's Retry-After is not over.
 	ReasonRateLimited Reason = "rate_limited"
-	// ReasonUnavailable: 503 with Retry-After, still after the retries; C1
-	// says that it did nothing.
+	// ReasonUnavailable: 503 with Retry-After, still after the retries, by which
+	// C1 says that it did nothing; or a call that only reads was not answered
+	// as it should have been, which changes nothing either.
 	ReasonUnavailable Reason = "unavailable"
-	// ReasonUnknown: the request went out and a timeout, a reset, any other
-	// 5xx, a redirect or an answer that does not hold what it must came back:
-	// C1 may or may not have acted.
+	// ReasonUnknown: a request that changes something went out and a timeout, a
+	// reset, any other 5xx, a redirect or an answer that does not hold what it
+	// must came back: C1 may or may not have acted.
 	ReasonUnknown Reason = "outcome_unknown"
 )
 

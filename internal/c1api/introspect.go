@@ -1,0 +1,24 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"context"
+	"net/http"
+)
+
+// Introspect checks that the identity works and says who it is
+// (GET /api/v1/auth/introspect).
+func (c *Client) Introspect(ctx context.Context) (*Introspection, error) {
+	k := call{op: "introspect", effect: reading, method: http.MethodGet, path: "/api/v1/auth/introspect"}
+	body, err := c.do(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	var who Introspection
+	if err := k.decode(body, &who); err != nil {
+		return nil, err
+	}
+	return &who, nil
+}

@@ -1,0 +1,158 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// judge turns an answer into the body of a success or into a failure.
+func (c *Client) judge(ctx context.Context, k call, a answer, t *token) ([]byte, *failure) {
+	switch {
+	case errors.Is(a.err, errRejected):
+		return nil, &failure{err: c.breaker.refusal()}
+	case a.err != nil:
+		return nil, c.judgeSilence(ctx, k, a)
+	case isSuccess(a.status):
+		return a.body, nil
+	default:
+		return nil, c.judgeStatus(k, a, t)
+	}
+}
+
+// judgeSilence is for a request that got no answer, or half of one.
+func (c *Client) judgeSilence(ctx context.Context, k call, a answer) *failure {
+	e := &Error{Reason: ReasonNotSent, StatusCode: a.status, Message: describe(a.err, c.timeout), Err: ctx.Err()}
+	again := true
+	if a.sent {
+		e.Reason = k.lost()
+		again = k.effect != onceOnly && !errors.Is(a.err, errAnswerTooLong)
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		e.Message = "the caller gave up before C1 answered"
+	}
+	return &failure{err: e, again: again}
+}
+
+// judgeStatus is for every status but 2xx.
+func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
+	e := c.errorFrom(a.status, a.header, a.body, append(c.tokens.secrets(), t.value))
+	f := &failure{err: e}
+	switch status := a.status; {
+	case status == http.StatusUnauthorized:
+		e.Reason = ReasonIdentity
+		if t.static {
+			e.Message = join(e.Message, "the configured access token is wrong, expired or revoked")
+		} else {
+			e.Message = join(e.Message, "also with a new access token")
+		}
+	case status == http.StatusForbidden:
+		e.Reason = ReasonForbidden
+		e.Message = join(e.Message, k.hint)
+	case status == http.StatusNotFound:
+		e.Reason = ReasonNotFound
+		e.Message = join(e.Message, k.hint)
+	case status == http.StatusTooManyRequests:
+		e.Reason, f.again = ReasonRateLimited, true
+		c.pause.extend(e.RetryAfter)
+	case asksToWait(status, a.header):
+		e.Reason, f.again = ReasonUnavailable, true
+	case status >= 400 && status <= 499 && status != http.StatusRequestTimeout:
+		e.Reason = ReasonRejected
+	case status < 400:
+		e.Reason = k.lost()
+		e.Message = "a redirect or the like, which is not followed: does the URL name a C1 tenant?"
+	default: // 5xx, and 408, which a proxy may say after it passed the request on
+		e.Reason, f.again = k.lost(), k.effect != onceOnly
+	}
+	return f
+}
+
+// lost is the reason of a request that went out and was not answered as it
+// should have been. Reading changes nothing, so there it is no unknown outcome.
+func (k call) lost() Reason {
+	if k.effect == reading {
+		return ReasonUnavailable
+	}
+	return ReasonUnknown
+}
+
+// errorFrom reads what an answer says about its failure. Only C1's own error
+// form {"code": 5, "message": "..."} is quoted, cut and cleaned.
+func (c *Client) errorFrom(status int, h http.Header, body []byte, secrets []string) *Error {
+	e := &Error{StatusCode: status}
+	e.RetryAfter, _ = retryAfter(h, c.clock.c1Now())
+	var form struct {
+		Code    *int    `json:"code"`
+		Message *string `json:"message"`
+	}
+	if json.Unmarshal(body, &form) == nil && form.Code != nil && form.Message != nil {
+		e.FromC1, e.Code, e.Message = true, *form.Code, clean(*form.Message, secrets)
+	}
+	return e
+}
+
+// join puts two half sentences together, either of which may be empty.
+func join(a, b string) string {
+	if a == "" || b == "" {
+		return a + b
+	}
+	return a + " (" + b + ")"
+}
+
+// describe says in our own words why no answer came: the errors of net/http
+// may quote what the other side sent.
+func describe(err error, timeout time.Duration) string {
+	var (
+		dns      *net.DNSError
+		op       *net.OpError
+		record   tls.RecordHeaderError
+		unknown  x509.UnknownAuthorityError
+		hostname x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		alert    tls.AlertError
+		proxy    *proxyError
+		timedOut net.Error
+	)
+	switch {
+	case errors.Is(err, errAnswerTooLong):
+		return errAnswerTooLong.Error()
+	case errors.As(err, &dns):
+		return "the name " + clean(dns.Name, nil) + " cannot be resolved"
+	case errors.As(err, &unknown):
+		return "TLS: C1's certificate is signed by an authority that is not trusted here (is a CA missing in the config?)"
+	case errors.As(err, &hostname):
+		return "TLS: C1's certificate is for another host than " + clean(hostname.Host, nil)
+	case errors.As(err, &invalid):
+		return "TLS: C1's certificate is expired or not fit for use"
+	case errors.As(err, &record):
+		return "TLS: the other side does not speak TLS"
+	case errors.As(err, &alert):
+		return "TLS: the other side refused the handshake"
+	case errors.As(err, &proxy):
+		return proxy.Error()
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "the proxy cannot be reached"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "the connection was refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
+		return fmt.Sprintf("no answer in time (at most %s)", timeout)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the connection ended before the whole answer had come"
+	case errors.As(err, &op):
+		return "the connection failed (" + clean(op.Op, nil) + ")"
+	default:
+		return "the connection failed, or what came back is not HTTP"
+	}
+}

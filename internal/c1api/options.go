@@ -1,0 +1,133 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// settings are Options after checking.
+type settings struct {
+	tenant  *url.URL
+	key     *signingKey // nil: no assertions
+	roots   *x509.CertPool
+	timeout time.Duration
+	log     hclog.Logger
+	now     func() time.Time
+}
+
+// check refuses options that contradict each other or cannot work.
+func (o Options) check() (*settings, error) {
+	s := &settings{timeout: o.RequestTimeout, log: o.Logger, now: o.Now}
+	if s.timeout <= 0 {
+		s.timeout = defaultRequestTimeout
+	}
+	if s.log == nil {
+		s.log = hclog.NewNullLogger()
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	var err error
+	if s.tenant, err = parseTenantURL(o.URL); err != nil {
+		return nil, err
+	}
+	if s.roots, err = parseRoots(o.CACertPEM); err != nil {
+		return nil, err
+	}
+	if r := o.MaxRequestsPerSecond; math.IsNaN(r) || math.IsInf(r, 0) || r < 0 {
+		return nil, errors.New("the request rate must be a positive number, or 0 for no limit")
+	}
+	if s.key, err = o.checkIdentity(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// checkIdentity returns the key that signs assertions, or nil when the secret
+// goes in the body or a static bearer is used.
+func (o Options) checkIdentity() (*signingKey, error) {
+	if o.AccessToken != "" {
+		if o.ClientID != "" || o.ClientSecret != "" {
+			return nil, errors.New("an access token excludes a client ID and secret: give one or the other")
+		}
+		if !validBearer(o.AccessToken) {
+			return nil, errors.New("the access token holds characters that no bearer token has, or is too long")
+		}
+		return nil, nil
+	}
+	if o.ClientID == "" {
+		return nil, errors.New("no identity: give a client ID with its secret, or an access token")
+	}
+	if _, _, _, err := ParseClientID(o.ClientID); err != nil {
+		return nil, err
+	}
+	return parseClientSecret(o.ClientSecret)
+}
+
+// parseTenantURL takes https://host[:port] and nothing else.
+func parseTenantURL(raw string) (*url.URL, error) {
+	if raw == "" {
+		return nil, errors.New("no URL of a C1 tenant")
+	}
+	// The parser's own error repeats the URL, which may hold a password.
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, errors.New("the URL cannot be parsed")
+	case u.Scheme != "https":
+		return nil, errors.New("the URL must begin with https://")
+	case u.User != nil:
+		return nil, errors.New("the URL must not hold credentials")
+	case u.Opaque != "" || u.Host == "":
+		return nil, errors.New("the URL has no host")
+	case u.Path != "" && u.Path != "/":
+		return nil, errors.New("the URL must not have a path")
+	case u.RawQuery != "" || u.ForceQuery:
+		return nil, errors.New("the URL must not have a query")
+	case u.Fragment != "" || strings.Contains(raw, "#"):
+		return nil, errors.New("the URL must not have a fragment")
+	}
+	if err := checkHost(u.Host); err != nil {
+		return nil, fmt.Errorf("the URL's %w", err)
+	}
+	return &url.URL{Scheme: "https", Host: strings.ToLower(u.Host)}, nil
+}
+
+// parseRoots adds the certificates in pemText to the system's, so that an own
+// CA in front of C1 (a proxy that inspects TLS, an emulator) does not switch
+// the public ones off. It returns nil, the system's roots, for an empty text.
+func parseRoots(pemText string) (*x509.CertPool, error) {
+	if strings.TrimSpace(pemText) == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a system without roots still has ours
+	}
+	for rest := []byte(pemText); len(strings.TrimSpace(string(rest))) > 0; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return nil, errors.New("the CA is not PEM")
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, errors.New("the CA holds a PEM block that is not a certificate")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, errors.New("the CA holds a certificate that cannot be parsed")
+		}
+		pool.AddCert(cert)
+	}
+	return pool, nil
+}

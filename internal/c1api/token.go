@@ -1,0 +1,278 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	tokenPath = "/auth/v1/token" //nolint:gosec // a path, not a secret
+
+	// Tokens of 10 minutes to one hour have been seen. One that claims more is
+	// taken for an hour, one that claims nothing or less for a minute: a token
+	// that ends sooner is found out by its 401.
+	longestTokenLife = time.Hour
+	assumedTokenLife = time.Minute
+
+	maxTokenLength = 16 << 10
+)
+
+// token is one access token. It is never changed once made.
+type token struct {
+	value   string
+	expires time.Time
+	renew   time.Time // from then on a new one is asked for
+	static  bool      // configured, not minted
+}
+
+// tokenSource holds the one access token that all callers share.
+//
+// x/oauth2's own reusing source mints under a mutex that nobody can leave; here
+// one flight mints on a context of its own and each caller waits on his own.
+type tokenSource struct {
+	client   *Client
+	clientID string
+	secret   string
+	key      *signingKey // nil: the secret goes in the body
+	audience string      // the token endpoint's host, without port
+
+	current atomic.Pointer[token]
+	flight  singleflight.Group
+	mints   atomic.Int64
+}
+
+func newTokenSource(c *Client, o Options, s *settings) *tokenSource {
+	t := &tokenSource{
+		client: c, clientID: o.ClientID, secret: o.ClientSecret,
+		key: s.key, audience: s.tenant.Hostname(),
+	}
+	if o.AccessToken != "" {
+		t.current.Store(&token{value: o.AccessToken, static: true})
+	}
+	return t
+}
+
+// minted is what one flight brings back.
+type minted struct {
+	token  *token
+	failed *failure
+}
+
+// get returns a token that is good for some time yet, minting one if need be.
+func (s *tokenSource) get(ctx context.Context) (*token, *failure) {
+	if t := s.usable(); t != nil {
+		return t, nil
+	}
+	flight := s.flight.DoChan("mint", func() (any, error) {
+		if t := s.usable(); t != nil { // the flight before this one brought it
+			return minted{token: t}, nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), s.client.timeout)
+		defer cancel()
+		return s.mint(ctx), nil
+	})
+	select {
+	case r := <-flight:
+		m := r.Val.(minted)
+		if m.failed != nil {
+			mine := *m.failed.err // each caller writes his own op into it
+			return nil, &failure{err: &mine, again: m.failed.again}
+		}
+		return m.token, nil
+	case <-ctx.Done():
+		return nil, &failure{err: gaveUp(ctx, "gave up waiting for an access token")}
+	}
+}
+
+// usable is the current token unless it is about to end.
+func (s *tokenSource) usable() *token {
+	t := s.current.Load()
+	if t != nil && (t.static || s.client.clock.now().Before(t.renew)) {
+		return t
+	}
+	return nil
+}
+
+// drop forgets a token that C1 refused, and no newer one.
+func (s *tokenSource) drop(refused *token) { s.current.CompareAndSwap(refused, nil) }
+
+func (s *tokenSource) expiresAt() time.Time {
+	if t := s.current.Load(); t != nil {
+		return t.expires
+	}
+	return time.Time{}
+}
+
+func (s *tokenSource) secrets() []string {
+	known := []string{s.secret, strings.TrimPrefix(s.secret, secretTokenScheme+secretTokenIssuer+secretTokenV1)}
+	if t := s.current.Load(); t != nil {
+		known = append(known, t.value)
+	}
+	return known
+}
+
+// mint asks the token endpoint once, or twice when it refused an assertion
+// that the clock had spoiled: its answer then carries the right time.
+func (s *tokenSource) mint(ctx context.Context) minted {
+	clock := s.client.clock
+	used := clock.offset()
+	m := s.request(ctx, used)
+	if s.key == nil || m.failed == nil || m.failed.err.Reason != ReasonIdentity {
+		return m
+	}
+	if now := clock.offset(); (now - used).Abs() > skewMatters {
+		if m = s.request(ctx, now); m.failed == nil || m.failed.err.Reason != ReasonIdentity {
+			return m
+		}
+	}
+	m.failed.err.Message = join(m.failed.err.Message, clock.skew())
+	return m
+}
+
+// request is one token request: POST /auth/v1/token, RFC 6749 section 4.4,
+// with RFC 7523 when an assertion is signed. The assertion is dated by our
+// clock plus offset.
+func (s *tokenSource) request(ctx context.Context, offset time.Duration) minted {
+	c := s.client
+	config := clientcredentials.Config{
+		ClientID:  s.clientID,
+		TokenURL:  c.base + tokenPath,
+		AuthStyle: oauth2.AuthStyleInParams, // C1 takes credentials in the body only
+	}
+	start := c.clock.now()
+	if s.key == nil {
+		config.ClientSecret = s.secret
+	} else {
+		assertion, err := s.key.assertion(s.clientID, s.audience, start.Add(offset))
+		if err != nil {
+			return minted{failed: &failure{err: &Error{Reason: ReasonNotSent, Message: "cannot sign the client assertion"}}}
+		}
+		config.EndpointParams = url.Values{
+			"client_assertion_type": {assertionType},
+			"client_assertion":      {assertion},
+		}
+	}
+	var answer *oauth2.Token
+	var err error
+	began := time.Now()
+	if rejected := c.breaker.run(func() error {
+		answer, err = config.Token(context.WithValue(ctx, oauth2.HTTPClient, c.http))
+		return tokenVerdict(err)
+	}); errors.Is(rejected, errRejected) {
+		return minted{failed: &failure{err: c.breaker.refusal()}}
+	}
+	c.log.Debug("token request to C1", "ok", err == nil, "duration", time.Since(began))
+	if err != nil {
+		return minted{failed: s.refused(err)}
+	}
+	return s.accept(answer, start, time.Until(answer.Expiry))
+}
+
+// tokenVerdict tells the breaker what a token request says about C1.
+func tokenVerdict(err error) error {
+	var refused *oauth2.RetrieveError
+	var network *url.Error
+	switch {
+	case errors.As(err, &refused):
+		return serverVerdict(refused.Response.StatusCode, refused.Response.Header)
+	case errors.As(err, &network):
+		return errBroken
+	default:
+		return nil
+	}
+}
+
+// accept checks a token answer and makes it the current token.
+func (s *tokenSource) accept(answer *oauth2.Token, start time.Time, life time.Duration) minted {
+	if !strings.EqualFold(answer.Type(), "Bearer") {
+		return minted{failed: refusal(proofNeeded)}
+	}
+	if !validBearer(answer.AccessToken) {
+		return minted{failed: refusal("the token endpoint's access token is not one that a header can carry")}
+	}
+	if life <= 0 {
+		life = assumedTokenLife
+	}
+	life = min(life, longestTokenLife)
+	t := &token{
+		value:   answer.AccessToken,
+		expires: start.Add(life),
+		renew:   start.Add(life - min(time.Minute, life/10)),
+	}
+	s.current.Store(t)
+	s.mints.Add(1)
+	return minted{token: t}
+}
+
+// proofNeeded is said when C1 wants DPoP proofs (RFC 9449), which this client
+// does not make.
+const proofNeeded = "this credential needs DPoP, which is not supported: create one without \"Require DPoP\""
+
+func refusal(message string) *failure {
+	return &failure{err: &Error{Reason: ReasonIdentity, Message: message}}
+}
+
+// refused turns x/oauth2's errors into ours. They are rebuilt and never
+// wrapped: a RetrieveError prints the whole body.
+func (s *tokenSource) refused(err error) *failure {
+	var refused *oauth2.RetrieveError
+	if !errors.As(err, &refused) {
+		message := "the answer of the token endpoint is no token answer"
+		var network *url.Error
+		if errors.As(err, &network) {
+			message = describe(err, s.client.timeout)
+		}
+		return &failure{err: &Error{Reason: ReasonNotSent, Message: "no access token: " + message}, again: true}
+	}
+	status := refused.Response.StatusCode
+	e := s.client.errorFrom(status, refused.Response.Header, refused.Body, s.secrets())
+	if e.Message == "" && refused.ErrorCode != "" {
+		e.Message = join(clean(refused.ErrorCode, s.secrets()), clean(refused.ErrorDescription, s.secrets()))
+	}
+	f := &failure{err: e}
+	switch {
+	case strings.Contains(strings.ToLower(refused.ErrorCode+e.Message), "dpop"):
+		e.Reason, e.Message = ReasonIdentity, proofNeeded
+		return f
+	case status == http.StatusTooManyRequests:
+		e.Reason, f.again = ReasonRateLimited, true
+		s.client.pause.extend(e.RetryAfter)
+	case asksToWait(status, refused.Response.Header):
+		e.Reason, f.again = ReasonUnavailable, true
+	case status == http.StatusNotFound:
+		e.Reason = ReasonNotSent
+		e.Message = join(e.Message, fmt.Sprintf("is %s a C1 tenant?", s.client.base))
+	case status >= 300 && status <= 399:
+		e.Reason = ReasonNotSent
+		e.Message = "a redirect, which is not followed: does the URL name a C1 tenant?"
+	case status < 500 && status != http.StatusRequestTimeout:
+		e.Reason = ReasonIdentity
+	default:
+		e.Reason, f.again = ReasonNotSent, true
+	}
+	what := "no access token"
+	if e.Reason == ReasonIdentity {
+		what = "C1 refused the client ID or its secret"
+	}
+	e.Message = join(what, e.Message)
+	return f
+}
+
+// validBearer reports whether a token has only the characters of RFC 6750.
+func validBearer(value string) bool {
+	return value != "" && len(value) <= maxTokenLength &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' })
+}

@@ -1,0 +1,104 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// maxPause bounds what one Retry-After can make this client wait.
+const maxPause = 30 * time.Second
+
+// pause is the time until which C1 asked this client (429, Retry-After) to
+// send nothing.
+type pause struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
+// extend makes the pause last for at least d, at most maxPause, from now.
+func (p *pause) extend(d time.Duration) {
+	until := time.Now().Add(min(d, maxPause))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if until.After(p.until) {
+		p.until = until
+	}
+}
+
+func (p *pause) left() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Until(p.until)
+}
+
+// newLimiter allows bursts of one second's worth; nil is no limit.
+func newLimiter(perSecond float64) *rate.Limiter {
+	if perSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(math.Min(perSecond, 1e6))))
+}
+
+// turn waits for one of the concurrent requests that Options allow and returns
+// the function that gives it back.
+func (c *Client) turn(ctx context.Context) (release func(), failed *Error) {
+	if ctx.Err() != nil {
+		return nil, gaveUp(ctx, "gave up before anything was sent")
+	}
+	if c.turns == nil {
+		return func() {}, nil
+	}
+	if c.turns.Acquire(ctx, 1) != nil {
+		return nil, gaveUp(ctx, "gave up waiting for other requests to finish (the limit on concurrent requests)")
+	}
+	return func() { c.turns.Release(1) }, nil
+}
+
+// pace waits until C1's pause is over and the rate limit allows a request.
+func (c *Client) pace(ctx context.Context) *Error {
+	for left := c.pause.left(); left > 0; left = c.pause.left() {
+		if !sleep(ctx, left) {
+			e := gaveUp(ctx, fmt.Sprintf("C1 asked to send nothing for another %s", roundUp(left)))
+			e.Reason, e.RetryAfter = ReasonRateLimited, left
+			return e
+		}
+	}
+	if c.limiter != nil && c.limiter.Wait(ctx) != nil {
+		return gaveUp(ctx, "no turn in the time left (the limit on requests per second)")
+	}
+	return nil
+}
+
+// sleep waits for d, or returns false: at once when ctx ends sooner, else when
+// it is cancelled.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// gaveUp is the error of a caller that did not come to send anything.
+func gaveUp(ctx context.Context, message string) *Error {
+	return &Error{Reason: ReasonNotSent, Message: message, Err: ctx.Err()}
+}
+
+// roundUp cuts a wait to whole seconds, never to zero.
+func roundUp(d time.Duration) time.Duration {
+	return (d + time.Second - 1).Truncate(time.Second)
+}
