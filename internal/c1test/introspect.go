@@ -1,0 +1,35 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1test
+
+type introspectAnswer struct {
+	UserID      string   `json:"userId"`
+	PrincipleID string   `json:"principleId"` // C1's spelling
+	Roles       []string `json:"roles"`
+	Permissions []string `json:"permissions"`
+	Features    []string `json:"features"`
+}
+
+// handleIntrospect is GET /api/v1/auth/introspect.
+func (t *Tenant) handleIntrospect(rq *request) answer {
+	out := introspectAnswer{
+		UserID:      t.seeds.userID,
+		PrincipleID: rq.caller.principalID,
+		Roles:       []string{},
+		Permissions: []string{},
+		Features:    []string{},
+	}
+	if !rq.caller.mayNothing {
+		out.Roles = append(out.Roles, "Super Administrator")
+		for _, op := range Operations() {
+			if op != OpToken && rq.caller.may(op) {
+				out.Permissions = append(out.Permissions, op)
+			}
+		}
+	}
+	if t.decoyFeature {
+		out.Features = append(out.Features, "decoys")
+	}
+	return ok200(out)
+}

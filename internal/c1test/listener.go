@@ -1,0 +1,99 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// listener serves one tenant on one port, and can be taken down and brought
+// back on the same port.
+type listener struct {
+	handler http.Handler
+	tls     *authority // nil for plain HTTP
+	addr    string     // the address in use, port included
+
+	mu     sync.Mutex
+	server *http.Server // nil while down
+}
+
+func listen(addr string, ca *authority, h http.Handler) (*listener, error) {
+	l := &listener{handler: h, tls: ca, addr: addr}
+	return l, l.start()
+}
+
+func (l *listener) start() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.server != nil {
+		return nil
+	}
+	var config net.ListenConfig
+	socket, err := config.Listen(context.Background(), "tcp", l.addr)
+	if err != nil {
+		return fmt.Errorf("listen for C1 requests: %w", err)
+	}
+	l.addr = socket.Addr().String()
+	l.server = &http.Server{
+		Handler:           l.handler,
+		ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog:          log.New(io.Discard, "", 0), // faults break connections on purpose
+	}
+	serve := func() error { return l.server.Serve(socket) }
+	if l.tls != nil {
+		l.server.TLSConfig = &tls.Config{
+			Certificates: []tls.Certificate{l.tls.server},
+			MinVersion:   tls.VersionTLS12,
+		}
+		serve = func() error { return l.server.ServeTLS(socket, "", "") }
+	}
+	server := l.server
+	go func() {
+		if err := serve(); err != http.ErrServerClosed { //nolint:errorlint // documented to be bare
+			_ = server.Close()
+		}
+	}()
+	return nil
+}
+
+// stop closes the port and every connection. Handlers under way go on, as C1
+// would: what they commit stays committed.
+func (l *listener) stop() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.server == nil {
+		return nil
+	}
+	server := l.server
+	l.server = nil
+	return server.Close()
+}
+
+// withPortZero returns addr with port 0, for the second and later tenants.
+func withPortZero(addr string) string {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr // Listen will say what is wrong with it
+	}
+	return net.JoinHostPort(host, "0")
+}
+
+// publicHost returns host:port as a client would write it: the configured name
+// with the port in use, and loopback for "any address".
+func publicHost(configured, inUse string) string {
+	host, _, _ := net.SplitHostPort(configured)
+	_, port, _ := net.SplitHostPort(inUse)
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
