@@ -240,13 +240,14 @@ func (t *Tenant) newConnector(displayName string) ConnectorRef {
 	return ref
 }
 
-// DeleteConnector removes a connector; its credentials die with it.
-func (t *Tenant) DeleteConnector(ref ConnectorRef) {
+// DeleteConnector removes a connector, and reports whether there was one; its
+// credentials die with it.
+func (t *Tenant) DeleteConnector(ref ConnectorRef) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := t.connectors[ref]
 	if c == nil {
-		return
+		return false
 	}
 	for _, held := range c.credentials {
 		if held.endedAt.IsZero() {
@@ -255,6 +256,7 @@ func (t *Tenant) DeleteConnector(ref ConnectorRef) {
 	}
 	delete(t.connectors, ref)
 	t.record(Entry{Op: "deleteConnector", Object: ref.ConnectorID, Detail: outside})
+	return true
 }
 
 // RotateConnector rotates as somebody else would, and returns the credential

@@ -37,3 +37,34 @@ func shortKind(kind Kind) string {
 
 // User returns the ID of the seeded user, for decoys that need one.
 func (t *Tenant) User() string { return t.seeds.userID }
+
+// Seeds is what every tenant starts with, as the seed file and the admin path
+// show it. It holds secrets.
+type Seeds struct {
+	Tenant            string            `json:"tenant"`
+	URL               string            `json:"url"`
+	ClientID          string            `json:"client_id"`
+	ClientSecret      string            `json:"client_secret"` //nolint:gosec // the emulator's own
+	PlainClientID     string            `json:"plain_client_id"`
+	PlainClientSecret string            `json:"plain_client_secret"`
+	UserID            string            `json:"user_id"`
+	AppID             string            `json:"app_id"`
+	ConnectorID       string            `json:"connector_id"`
+	Decoys            map[string]string `json:"decoys"` // IDs by kind: user_client_credential, …
+}
+
+// Seeds returns the tenant's seeds, with the secrets of its identities.
+func (t *Tenant) Seeds() Seeds {
+	s := t.seeds
+	out := Seeds{
+		Tenant: t.name, URL: t.URL(),
+		ClientID: s.identity.ClientID, ClientSecret: s.identity.ClientSecret,
+		PlainClientID: s.plainIdentity.ClientID, PlainClientSecret: s.plainIdentity.ClientSecret,
+		UserID: s.userID, AppID: s.connector.AppID, ConnectorID: s.connector.ConnectorID,
+		Decoys: map[string]string{},
+	}
+	for kind, id := range s.decoys {
+		out.Decoys[shortKind(kind)] = id
+	}
+	return out
+}

@@ -17,7 +17,7 @@ import (
 // after.
 func (t *Tenant) serve(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(r.URL.Path, adminPath) {
-		t.serveAdmin(w, r)
+		t.admin.ServeHTTP(w, r)
 		return
 	}
 	if !t.emulator.enter() {
@@ -192,8 +192,10 @@ func write(w http.ResponseWriter, a answer) {
 	for name, value := range a.header {
 		w.Header().Set(name, value)
 	}
+	body := a.encode()
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.encode()) // the caller may have hung up
+	_, _ = w.Write(body) // the caller may have hung up
 }
 
 // writeRaw sends a body that is not C1's own, as a proxy in between would.

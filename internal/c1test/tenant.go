@@ -16,6 +16,7 @@ type Tenant struct {
 	name     string
 	host     string // host:port, as in client IDs
 	server   *listener
+	admin    http.Handler
 
 	mu            sync.Mutex // guards everything below
 	semantics     Semantics
@@ -56,6 +57,8 @@ func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
 		inFlight:     map[string]int{},
 		maxInFlight:  map[string]int{},
 	}
+	t.admin = t.adminHandler()
+
 	// No request may see a tenant without its seeds, and the seeds need the port.
 	t.mu.Lock()
 	defer t.mu.Unlock()
