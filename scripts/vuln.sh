@@ -2,7 +2,7 @@
 # Looks for known vulnerabilities in what the plugin links. Needs the public
 # Go vulnerability database; says so, and fails, where it cannot be reached.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 out=$(bin/govulncheck ./... 2>&1)
 status=$?

@@ -1,0 +1,282 @@
+#!/usr/bin/env bash
+# The whole story on a real Vault and an emulated C1, each step checked.
+#
+#   scripts/demo.sh        walk through it and clean up
+#   scripts/demo.sh -dev   set it up, leave it running and say how to use it
+#
+# Needs bash, coreutils, grep and sed, and what `make build` puts into bin/.
+set -euo pipefail
+shopt -s inherit_errexit 2>/dev/null || true
+cd "$(dirname "$0")/.."
+umask 077
+
+mode=${1:-demo}
+repo=$PWD
+logs=$repo/bin/demo-logs
+work=$(cd "$(mktemp -d)" && pwd -P) # Vault takes no symbolic link as plugin directory
+pids=()
+
+# ---------------------------------------------------------------- helpers
+
+bold() { if [[ -t 1 ]]; then printf '\n\033[1m%s\033[0m\n' "$*"; else printf '\n%s\n' "$*"; fi; }
+
+fail() {
+  printf '\nFAILED: %s\n' "$*" >&2
+  exit 1
+}
+
+# run prints a command, runs it and keeps its output in $out. It must succeed.
+run() {
+  printf '\n$ %s\n' "$1"
+  local status=0
+  out=$(eval "$1" 2>&1) || status=$?
+  printf '%s\n' "$out"
+  ((status == 0)) || fail "this should have worked (it ended with $status): $1"
+}
+
+# refused is run for a command that must fail.
+refused() {
+  printf '\n$ %s\n' "$1"
+  local status=0
+  out=$(eval "$1" 2>&1) || status=$?
+  printf '%s\n' "$out"
+  ((status != 0)) || fail "this should have been refused: $1"
+}
+
+# shows fails unless the last output matches.
+shows() { grep -qE -- "$1" <<<"$out" || fail "the output above should show: $1"; }
+
+# field prints a value of the last output, a table as Vault's command line prints it.
+field() {
+  local value
+  value=$(sed -n "s/^$1  *//p" <<<"$out")
+  [[ -n $value ]] || fail "the output above should have the field $1"
+  printf '%s\n' "$value"
+}
+
+# secret puts a field of the last output into a file and on the list of what
+# must not appear in any log.
+secret() {
+  field "$1" >"$2"
+  cat "$2" >>secrets
+}
+
+# seeded prints a value of the emulator's seed file.
+seeded() {
+  local value
+  value=$(sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" c1.json | head -n 1)
+  [[ -n $value ]] || fail "c1.json should hold $1"
+  printf '%s\n' "$value"
+}
+
+free_port() {
+  local port
+  for _ in {1..50}; do
+    port=$((20000 + RANDOM % 10000))
+    if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      echo "$port"
+      return
+    fi
+  done
+  fail "no free port found"
+}
+
+# wait_for waits at most 30 s for a command to succeed while a process lives.
+wait_for() {
+  local what=$1 pid=$2
+  shift 2
+  for _ in {1..150}; do
+    if "$@" >/dev/null 2>&1; then return; fi
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.2
+  done
+  fail "$what did not start; see $logs"
+}
+
+stop() {
+  local pid
+  for pid in ${pids[@]+"${pids[@]}"}; do kill "$pid" 2>/dev/null || true; done
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" 2>/dev/null || true; done
+}
+
+clean_up() {
+  local status=$?
+  trap - EXIT
+  stop
+  rm -rf "$work"
+  printf '\nBoth servers are stopped, %s is removed. Logs of this run: %s\n' "$work" "$logs/{vault,audit,c1}.log"
+  exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+# ---------------------------------------------------------------- set-up
+
+server=$(scripts/vault.sh)
+cli=$(basename "$server")
+[[ $cli == bao ]] || cli=vault
+version=$(sed 's/ *$//' VERSION)
+
+rm -rf "$logs"
+mkdir -p "$logs" "$work/plugins" "$work/path" "$work/home"
+install -m 0755 bin/vault-plugin-c1 "$work/plugins/"
+ln -s "$server" "$work/path/$cli"
+ln -s "$repo/bin/c1-emulator" "$work/path/c1-emulator"
+ln -s "$repo/examples/policies" "$work/policies"
+export PATH=$work/path:$PATH
+cd "$work"
+: >secrets
+
+bold "C1, emulated, with TLS"
+nohup c1-emulator -addr 127.0.0.1:0 -tls -ca-file c1-ca.pem -seed-file c1.json >"$logs/c1.log" 2>&1 &
+pids+=($!)
+wait_for "the emulator" $! test -s c1.json
+c1_url=$(seeded url)
+echo "runs at $c1_url"
+
+bold "$("$server" version), dev server"
+port=$(free_port)
+export VAULT_ADDR=http://127.0.0.1:$port BAO_ADDR=http://127.0.0.1:$port
+VAULT_TOKEN=demo-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+export VAULT_TOKEN BAO_TOKEN=$VAULT_TOKEN
+unset VAULT_NAMESPACE VAULT_CACERT VAULT_FORMAT VAULT_WRAP_TTL BAO_NAMESPACE BAO_FORMAT
+options=(-dev -dev-no-store-token "-dev-listen-address=127.0.0.1:$port" "-dev-plugin-dir=$work/plugins")
+if [[ $cli == bao ]]; then # takes audit devices over its API only when told so
+  echo 'unsafe_allow_api_audit_creation = true' >server.hcl
+  options+=(-config=server.hcl)
+fi
+# The token goes by the environment: every process list shows arguments.
+HOME=$work/home VAULT_DEV_ROOT_TOKEN_ID=$VAULT_TOKEN BAO_DEV_ROOT_TOKEN_ID=$VAULT_TOKEN \
+  nohup "$server" server "${options[@]}" -log-level=debug >"$logs/vault.log" 2>&1 &
+pids+=($!)
+wait_for "the server" $! "$cli" status
+echo "runs at $VAULT_ADDR"
+
+bold "Install: an audit device, the plugin by its checksum, a mount"
+run "$cli audit enable file file_path=$logs/audit.log"
+sha256=$(sha256sum plugins/vault-plugin-c1 | cut -d' ' -f1)
+run "$cli plugin register -sha256=$sha256 -version=$version secret vault-plugin-c1"
+run "$cli secrets enable -path=c1 -plugin-version=$version vault-plugin-c1"
+run "$cli secrets tune -audit-non-hmac-response-keys=fingerprint_sha256 -audit-non-hmac-request-keys=placement c1"
+
+bold "Configure: the mount's own C1 identity; the secret comes from a file"
+own_id=$(seeded client_id)
+app_id=$(seeded app_id)
+connector_id=$(seeded connector_id)
+decoy_id=$(seeded decoy_id)
+seeded client_secret >c1-secret
+cat c1-secret >>secrets
+run "$cli write c1/config client_id='$own_id' client_secret=@c1-secret url=$c1_url ca_cert=@c1-ca.pem"
+run "$cli read c1/config"
+shows "client_id"
+
+bold "Bind: a name for a connector, a name for a decoy; nothing rotates yet"
+run "$cli write c1/connectors/github app_id=$app_id connector_id=$connector_id rotate_on=read"
+run "$cli write c1/decoys/bait decoy_id=$decoy_id rotate_on=write"
+run "$cli list c1/connectors"
+shows '^github$'
+
+bold "Policies: an application that may read one, a pipeline that may write one"
+run "$cli policy write app policies/app.hcl"
+run "$cli policy write pipeline policies/pipeline.hcl"
+run "$cli token create -policy=app -display-name=app -field=token >app-token"
+run "$cli token create -policy=pipeline -display-name=pipeline -field=token >pipeline-token"
+printf '%s\n' "$(cat app-token)" "$(cat pipeline-token)" >>secrets
+
+if [[ $mode == -dev ]]; then
+  cat >./env <<END
+export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN BAO_ADDR=$VAULT_ADDR BAO_TOKEN=$VAULT_TOKEN
+export PATH=$work/path:\$PATH C1_URL=$c1_url C1_CA_FILE=$work/c1-ca.pem
+END
+  cat >./stop <<END
+#!/bin/sh
+kill ${pids[*]}
+rm -rf '$work'
+END
+  chmod +x ./stop
+  trap - EXIT
+  bold "It keeps running. To use it:"
+  cat <<END
+
+  . $work/env
+  $cli read c1/connector-creds/github
+  $cli write c1/decoy-creds/bait placement=web-1:/srv/app/.env
+  $cli read c1/status
+  c1-emulator findings -url \$C1_URL -ca-file \$C1_CA_FILE
+
+To end it and remove $work:
+
+  $work/stop
+
+Logs: $logs/{vault,audit,c1}.log
+END
+  exit 0
+fi
+
+# ---------------------------------------------------------------- the story
+
+login="c1-emulator login -url $c1_url -ca-file c1-ca.pem"
+
+bold "A read rotates the connector's credential, and hands it out with a lease"
+run "VAULT_TOKEN=\$(cat app-token) $cli read c1/connector-creds/github"
+shows '^lease_id'
+shows '^version +1$'
+secret client_secret connector-secret
+client_id=$(field client_id)
+run "$login -client-id '$client_id' -secret-file connector-secret"
+
+bold "Wrapped: whoever carries it sees a token that opens it once"
+run "VAULT_TOKEN=\$(cat app-token) $cli read -wrap-ttl=60s c1/connector-creds/github"
+secret wrapping_token: wrapping-token
+grep -q client_secret <<<"$out" && fail "a wrapped answer should not show the secret"
+run "VAULT_TOKEN=\$(cat wrapping-token) $cli unwrap"
+shows '^version +2$'
+secret client_secret connector-secret
+client_id=$(field client_id)
+lease_id=$(field lease_id)
+refused "VAULT_TOKEN=\$(cat wrapping-token) $cli unwrap"
+
+bold "The lease ends, and with it exactly that credential at C1"
+run "$login -client-id '$client_id' -secret-file connector-secret"
+run "$cli lease revoke $lease_id"
+refused "$login -client-id '$client_id' -secret-file connector-secret"
+
+bold "A decoy: reading is refused, so that nobody rotates bait by accident; a write vends it"
+refused "$cli read c1/decoy-creds/bait"
+shows 'write'
+run "VAULT_TOKEN=\$(cat pipeline-token) $cli write c1/decoy-creds/bait placement=web-1:/srv/app/.env"
+secret client_secret bait-secret
+bait_id=$(field client_id)
+planted=$(field fingerprint_sha256)
+[[ $planted == "$(printf '%s' "$(cat bait-secret)" | sha256sum | cut -d' ' -f1)" ]] || fail "the fingerprint should be the secret's SHA-256"
+
+bold "A thief finds the bait and tries it: C1 refuses, and raises a finding"
+refused "$login -client-id '$bait_id' -secret-file bait-secret"
+run "c1-emulator findings -url $c1_url -ca-file c1-ca.pem"
+shows "$planted"
+
+bold "Whose copy was it?"
+run "$cli write c1/lookup fingerprint_sha256=$planted"
+shows 'web-1:/srv/app/.env'
+shows 'bait'
+shows 'pipeline'
+
+bold "What happened so far, and whether anything needs a person"
+run "$cli read -format=json c1/connectors/github/history"
+shows '"outcome": "issued"'
+shows '"display_name": "token-app"'
+run "$cli read -format=json c1/decoys/bait/history"
+shows "$planted"
+run "$cli read c1/status"
+
+bold "The audit log tells what was vended, and shows no secret"
+run "grep '\"path\":\"c1/decoy-creds/bait\"' $logs/audit.log | tail -n 1 | grep -oE '\"(client_secret|fingerprint_sha256|placement)\":\"[^\"]*\"'"
+shows '"client_secret":"hmac-sha256:'
+shows "\"fingerprint_sha256\":\"$planted\""
+shows '"placement":"web-1:/srv/app/.env"'
+(($(grep -c . secrets) == 7)) || fail "the list of secrets should hold all seven of this run"
+echo "Lines with any secret of this run, in the audit log and in the logs of Vault, plugin and C1:"
+refused "grep -c -F -f secrets $logs/audit.log $logs/vault.log $logs/c1.log"
+for log in audit vault c1; do shows "/$log.log:0\$"; done
+
+bold "Done: every step showed what it should."
