@@ -163,7 +163,7 @@ bold "Configure: the mount's own C1 identity; the secret comes from a file"
 own_id=$(seeded client_id)
 app_id=$(seeded app_id)
 connector_id=$(seeded connector_id)
-decoy_id=$(seeded decoy_id)
+decoy_id=$(seeded connector_client)
 seeded client_secret >c1-secret
 cat c1-secret >>secrets
 run "$cli write c1/config client_id='$own_id' client_secret=@c1-secret url=$c1_url ca_cert=@c1-ca.pem"
@@ -240,6 +240,7 @@ bold "The lease ends, and with it exactly that credential at C1"
 run "$login -client-id '$client_id' -secret-file connector-secret"
 run "$cli lease revoke $lease_id"
 refused "$login -client-id '$client_id' -secret-file connector-secret"
+shows 'login failed'
 
 bold "A decoy: reading is refused, so that nobody rotates bait by accident; a write vends it"
 refused "$cli read c1/decoy-creds/bait"
@@ -252,6 +253,7 @@ planted=$(field fingerprint_sha256)
 
 bold "A thief finds the bait and tries it: C1 refuses, and raises a finding"
 refused "$login -client-id '$bait_id' -secret-file bait-secret"
+shows 'login failed'
 run "c1-emulator findings -url $c1_url -ca-file c1-ca.pem"
 shows "$planted"
 
