@@ -48,6 +48,9 @@ func (c *Client) judgeSilence(ctx context.Context, k call, a answer) *failure {
 // judgeStatus is for every status but 2xx.
 func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 	e := c.errorFrom(a.status, a.header, a.body, append(c.tokens.secrets(), t.value))
+	if e.Message == "" {
+		e.Message = "no reason in C1's own form"
+	}
 	f := &failure{err: e}
 	switch status := a.status; {
 	case status == http.StatusUnauthorized:

@@ -1,0 +1,348 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAssertionHoldsWhatC1Checks(t *testing.T) {
+	t.Parallel()
+	secret, public := newSecret(t)
+	f := &fakeC1{}
+	c, _ := newClient(t, f, withKey(secret), func(o *Options) {
+		o.URL, o.ClientID = "https://localhost:8443", "hydra@elsewhere.example:9/pcc"
+	})
+	_, err := c.Introspect(t.Context())
+	require.NoError(t, err)
+
+	form, err := url.ParseQuery(f.forms[0])
+	require.NoError(t, err)
+	require.Equal(t, "client_credentials", form.Get("grant_type"))
+	require.Equal(t, "hydra@elsewhere.example:9/pcc", form.Get("client_id"))
+	require.Equal(t, assertionType, form.Get("client_assertion_type"))
+	require.Empty(t, form.Get("client_secret"))
+
+	parsed, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
+	require.NoError(t, err)
+	var claims struct {
+		jwt.Claims
+
+		Nonce string `json:"nonce"`
+	}
+	require.NoError(t, parsed.Claims(public, &claims))
+	require.Equal(t, "hydra@elsewhere.example:9/pcc", claims.Issuer)
+	require.Equal(t, claims.Issuer, claims.Subject)
+	require.Equal(t, jwt.Audience{"localhost"}, claims.Audience, "the token endpoint's host, without port, never the client ID's")
+	issued := claims.IssuedAt.Time()
+	require.WithinDuration(t, time.Now(), issued, 10*time.Second)
+	require.Equal(t, issued.Add(2*time.Minute), claims.Expiry.Time())
+	require.Equal(t, issued.Add(-2*time.Minute), claims.NotBefore.Time())
+	require.NotEmpty(t, claims.ID)
+	require.NotEmpty(t, claims.Nonce)
+	require.NotEqual(t, claims.ID, claims.Nonce)
+}
+
+func TestPlainSecretGoesInTheBodyOnly(t *testing.T) {
+	t.Parallel()
+	var authorization string
+	f := &fakeC1{token: func(_ int, r *http.Request) reply {
+		authorization = r.Header.Get("Authorization")
+		return tokenReply("tok", 600)
+	}}
+	c, _ := newClient(t, f)
+	_, err := c.Introspect(t.Context())
+	require.NoError(t, err)
+	form, err := url.ParseQuery(f.forms[0])
+	require.NoError(t, err)
+	require.Equal(t, url.Values{
+		"grant_type": {"client_credentials"}, "client_id": {testClientID}, "client_secret": {testPassword},
+	}, form)
+	require.Empty(t, authorization)
+	require.Equal(t, "Bearer tok", f.requests[0].header.Get("Authorization"))
+	require.Equal(t, "vault-plugin-c1/test", f.requests[0].header.Get("User-Agent"))
+}
+
+func TestStaticBearerAsksForNoToken(t *testing.T) {
+	t.Parallel()
+	f := &fakeC1{}
+	c, _ := newClient(t, f, withBearer("static-bearer"))
+	_, err := c.Introspect(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "Bearer static-bearer", f.requests[0].header.Get("Authorization"))
+	require.Zero(t, f.mints)
+	require.Zero(t, c.Health().TokenExpiresAt)
+}
+
+func TestThousandFirstCallersCauseOneMint(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeC1{token: func(int, *http.Request) reply {
+			time.Sleep(time.Second) // in the bubble: until every caller waits
+			return tokenReply("tok", 600)
+		}}
+		c, _ := newClient(t, f)
+		var wg sync.WaitGroup
+		errs := make(chan error, 1000)
+		for range 1000 {
+			wg.Go(func() {
+				_, err := c.Introspect(t.Context())
+				errs <- err
+			})
+		}
+		wg.Wait()
+		for range 1000 {
+			require.NoError(t, <-errs)
+		}
+		mints, requests := f.counts()
+		require.Equal(t, 1, mints)
+		require.Equal(t, 1000, requests)
+		require.EqualValues(t, 1, c.Health().TokenMints)
+	})
+}
+
+func TestCallerGivesUpWaitingForTokenAndTheMintGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeC1{token: func(int, *http.Request) reply {
+			time.Sleep(5 * time.Second)
+			return tokenReply("tok", 600)
+		}}
+		c, _ := newClient(t, f)
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.RotateConnectorCredential(ctx, "app", "conn")
+		e := requireReason(t, err, ReasonNotSent)
+		require.Contains(t, e.Message, "access token")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+
+		_, err = c.Introspect(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, f.mints, "the flight that the first caller began served the second")
+	})
+}
+
+func TestMintIsBoundedByRequestTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeC1{token: func(_ int, r *http.Request) reply {
+			<-r.Context().Done()
+			return reply{lost: r.Context().Err()}
+		}}
+		c, _ := newClient(t, f, withRetries(0))
+		start := time.Now()
+		_, err := c.Introspect(t.Context())
+		e := requireReason(t, err, ReasonNotSent)
+		require.Contains(t, e.Message, "no answer in time")
+		require.Equal(t, 10*time.Second, time.Since(start))
+	})
+}
+
+func TestTokenIsRenewedBeforeItsEnd(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		expiresIn string
+		after     time.Duration // still the first token
+		until     time.Duration // a new one by then
+	}{
+		"ten minutes":   {"600", 539 * time.Second, 541 * time.Second},
+		"short":         {"20", 17 * time.Second, 19 * time.Second},
+		"an hour":       {"3600", 3539 * time.Second, 3541 * time.Second},
+		"absurdly long": {"99999999999", 3539 * time.Second, 3541 * time.Second},
+		"zero":          {"0", 53 * time.Second, 55 * time.Second},
+		"negative":      {"-5", 53 * time.Second, 55 * time.Second},
+		"null":          {"null", 53 * time.Second, 55 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeC1{token: always(reply{body: `{"access_token":"tok","token_type":"bearer","expires_in":` + c.expiresIn + `}`})}
+				client, _ := newClient(t, f)
+				start := time.Now()
+				call := func() {
+					_, err := client.Introspect(t.Context())
+					require.NoError(t, err)
+				}
+				call()
+				time.Sleep(c.after)
+				call()
+				require.Equal(t, 1, f.mints)
+				time.Sleep(c.until - c.after)
+				call()
+				require.Equal(t, 2, f.mints)
+				require.True(t, client.Health().TokenExpiresAt.After(start))
+			})
+		})
+	}
+}
+
+func TestRefusedTokenRequests(t *testing.T) {
+	t.Parallel()
+	const secretBody = "<html>hidden-upstream-body</html>"
+	for name, c := range map[string]struct {
+		reply reply
+		want  Reason
+		says  string
+	}{
+		"oauth form": {reply{status: 401, body: `{"error":"invalid_client","error_description":"no such client, you sent ` + testPassword + `"}`},
+			ReasonIdentity, "(invalid_client (no such client, you sent [redacted]))"},
+		"oauth form with 200": {reply{body: `{"error":"invalid_grant"}`}, ReasonIdentity, "invalid_grant"},
+		"C1 form":             {reply{status: 400, body: `{"code":3,"message":"bad assertion"}`}, ReasonIdentity, "bad assertion"},
+		"bare 403":            {reply{status: 403, body: secretBody}, ReasonIdentity, "refused the client ID or its secret"},
+		"no tenant":           {reply{status: 404, body: secretBody}, ReasonNotSent, "is https://acme.conductor.one a C1 tenant?"},
+		"redirect":            {reply{status: 302, header: map[string]string{"Location": "https://evil.example/"}}, ReasonNotSent, "redirect"},
+		"server error":        {reply{status: 500, body: secretBody}, ReasonNotSent, "no access token"},
+		"unavailable":         {reply{status: 503, header: map[string]string{"Retry-After": "0"}}, ReasonUnavailable, "no access token"},
+		"rate limited":        {reply{status: 429}, ReasonRateLimited, "no access token"},
+		"HTML with 200":       {reply{body: secretBody}, ReasonNotSent, "no token answer"},
+		"empty token":         {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "no token answer"},
+		"endless answer":      {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "no token answer"},
+		"token with newline":  {reply{body: `{"access_token":"a\nb","token_type":"Bearer","expires_in":600}`}, ReasonIdentity, "header"},
+		"DPoP token":          {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "Require DPoP"},
+		"DPoP wanted":         {reply{status: 400, body: `{"error":"use_dpop_nonce"}`}, ReasonIdentity, "Require DPoP"},
+		"DPoP in C1's words":  {reply{status: 401, body: `{"code":16,"message":"a DPoP proof is missing"}`}, ReasonIdentity, "Require DPoP"},
+		"connection refused":  {reply{unsent: errors.New("dial " + secretBody)}, ReasonNotSent, "no access token"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &fakeC1{token: always(c.reply)}
+			client, logged := newClient(t, f, withRetries(0))
+			_, err := client.RotateConnectorCredential(t.Context(), "app", "conn")
+			e := requireReason(t, err, c.want)
+			require.Contains(t, e.Message, c.says)
+			require.Equal(t, "rotate connector credential", e.Op)
+			for _, text := range []string{err.Error(), fmt.Sprintf("%+v", e), logged.String()} {
+				require.NotContains(t, text, testPassword)
+				require.NotContains(t, text, "hidden-upstream-body")
+			}
+			require.Zero(t, f.asked, "no API request without a token")
+			require.Equal(t, 1, f.mints)
+		})
+	}
+}
+
+func TestFailedMintIsRetriedOnlyWhenThatCanHelp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first reply
+		mints int
+	}{
+		"server error": {reply{status: 502}, 2},
+		"no network":   {reply{unsent: errors.New("no route")}, 2},
+		"rate limited": {reply{status: 429, header: map[string]string{"Retry-After": "2"}}, 2},
+		"refused":      {reply{status: 401}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeC1{token: inTurn(c.first, tokenReply("tok", 600)), api: always(reply{body: goodCredential})}
+				client, _ := newClient(t, f)
+				_, err := client.RotateConnectorCredential(t.Context(), "app", "conn")
+				require.Equal(t, c.mints == 2, err == nil)
+				require.Equal(t, c.mints, f.mints)
+			})
+		})
+	}
+}
+
+func TestOneReauthenticationAfter401(t *testing.T) {
+	t.Parallel()
+	unauthorized := reply{status: 401, body: `{"code":16,"message":"token t2 has expired"}`}
+	t.Run("heals a rotate", func(t *testing.T) {
+		t.Parallel()
+		f := &fakeC1{api: inTurn(unauthorized, reply{body: goodCredential})}
+		c, _ := newClient(t, f, withRetries(0))
+		cred, err := c.RotateConnectorCredential(t.Context(), "app", "conn")
+		require.NoError(t, err)
+		require.Equal(t, "s3cr3t-value", cred.ClientSecret)
+		require.Equal(t, 2, f.mints)
+		require.Equal(t, "Bearer t1", f.requests[0].header.Get("Authorization"))
+		require.Equal(t, "Bearer t2", f.requests[1].header.Get("Authorization"))
+	})
+	t.Run("never loops", func(t *testing.T) {
+		t.Parallel()
+		f := &fakeC1{api: always(unauthorized)}
+		c, _ := newClient(t, f)
+		_, err := c.RotateConnectorCredential(t.Context(), "app", "conn")
+		e := requireReason(t, err, ReasonIdentity)
+		require.True(t, e.FromC1)
+		require.Equal(t, 16, e.Code)
+		require.Equal(t, "token [redacted] has expired (also with a new access token)", e.Message)
+		require.Len(t, f.requests, 2)
+		require.Equal(t, 2, f.mints)
+	})
+	t.Run("once per call, also across retries", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeC1{api: inTurn(unauthorized, reply{status: 429}, unauthorized)}
+			c, _ := newClient(t, f)
+			_, err := c.Introspect(t.Context())
+			requireReason(t, err, ReasonIdentity)
+			require.Len(t, f.requests, 3)
+			require.Equal(t, 2, f.mints)
+		})
+	})
+	t.Run("not with a static bearer", func(t *testing.T) {
+		t.Parallel()
+		f := &fakeC1{api: always(reply{status: 401})}
+		c, _ := newClient(t, f, withBearer("static-bearer"))
+		_, err := c.Introspect(t.Context())
+		e := requireReason(t, err, ReasonIdentity)
+		require.Contains(t, e.Message, "configured access token")
+		require.Len(t, f.requests, 1)
+	})
+	t.Run("drops no newer token", func(t *testing.T) {
+		t.Parallel()
+		c, _ := newClient(t, &fakeC1{})
+		old, failed := c.tokens.get(t.Context())
+		require.Nil(t, failed)
+		c.tokens.drop(old)
+		newer, failed := c.tokens.get(t.Context())
+		require.Nil(t, failed)
+		c.tokens.drop(old)
+		require.Same(t, newer, c.tokens.usable())
+	})
+}
+
+func TestManyCallersWithOneExpiredTokenShareTheNewOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeC1{api: func(_ int, r *http.Request) reply {
+			time.Sleep(time.Second)
+			if r.Header.Get("Authorization") == "Bearer t1" {
+				return reply{status: 401}
+			}
+			return reply{body: "{}"}
+		}}
+		c, _ := newClient(t, f)
+		var wg sync.WaitGroup
+		errs := make(chan error, 100)
+		for range 100 {
+			wg.Go(func() {
+				_, err := c.Introspect(t.Context())
+				errs <- err
+			})
+		}
+		wg.Wait()
+		for range 100 {
+			require.NoError(t, <-errs)
+		}
+		require.Equal(t, 2, f.mints)
+	})
+}
