@@ -134,7 +134,8 @@ wait_for "the emulator" $! test -s c1.json
 c1_url=$(seeded url)
 echo "runs at $c1_url"
 
-bold "$("$server" version), dev server"
+about=$("$server" version)
+bold "${about%%,*}, as a dev server"
 port=$(free_port)
 export VAULT_ADDR=http://127.0.0.1:$port BAO_ADDR=http://127.0.0.1:$port
 VAULT_TOKEN=demo-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
@@ -166,7 +167,7 @@ connector_id=$(seeded connector_id)
 decoy_id=$(seeded connector_client)
 seeded client_secret >c1-secret
 cat c1-secret >>secrets
-run "$cli write c1/config client_id='$own_id' client_secret=@c1-secret url=$c1_url ca_cert=@c1-ca.pem"
+run "$cli write c1/config client_id='$own_id' client_secret=@c1-secret ca_cert=@c1-ca.pem"
 run "$cli read c1/config"
 shows "client_id"
 
