@@ -37,7 +37,7 @@ func TestBreakerOpensAndHealsByOneProbe(t *testing.T) {
 
 		time.Sleep(5 * time.Second)
 		_, err := c.RotateConnectorCredential(t.Context(), "app", "conn")
-		e := requireReason(t, err, ReasonNotSent)
+		e := failedFor(t, err, ReasonNotSent)
 		require.Contains(t, e.Message, "not answered 5 times in a row")
 		require.Equal(t, 10*time.Second, e.RetryAfter)
 		require.Equal(t, 5, f.asked, "nothing is sent while the breaker is open")
@@ -48,7 +48,7 @@ func TestBreakerOpensAndHealsByOneProbe(t *testing.T) {
 		requireReason(t, err, ReasonUnavailable)
 		require.Equal(t, 6, f.asked)
 		_, err = c.Introspect(t.Context())
-		require.Contains(t, requireReason(t, err, ReasonNotSent).Message, "6 times")
+		require.Contains(t, failedFor(t, err, ReasonNotSent).Message, "6 times")
 
 		down = false
 		time.Sleep(15*time.Second + time.Millisecond)
@@ -66,7 +66,7 @@ func TestBreakerOpensAndHealsByOneProbe(t *testing.T) {
 			if err := <-refused; err == nil {
 				healthy++
 			} else {
-				require.Equal(t, time.Second, requireReason(t, err, ReasonNotSent).RetryAfter)
+				require.Equal(t, time.Second, failedFor(t, err, ReasonNotSent).RetryAfter)
 			}
 		}
 		require.Equal(t, 1, healthy, "one probe")

@@ -52,7 +52,7 @@ func TestOnlyC1sOwnErrorFormIsQuoted(t *testing.T) {
 		f := &fakeC1{api: always(reply{status: 404, body: body})}
 		c, _ := newClient(t, f)
 		_, err := c.GetDecoy(t.Context(), "decoy-x")
-		e := requireReason(t, err, ReasonNotFound)
+		e := failedFor(t, err, ReasonNotFound)
 		require.Equal(t, fromC1, e.FromC1, body)
 		require.Equal(t, fromC1, strings.Contains(err.Error(), "no such"), body)
 		require.Contains(t, e.Message, "early access", "decoys may not be there at all")

@@ -70,7 +70,7 @@ func TestRefusedAssertionNamesTheSkew(t *testing.T) {
 			f := &fakeC1{skew: skew, token: always(reply{status: 401})}
 			c, _ := newClient(t, f, withKey(secret))
 			_, err := c.Introspect(t.Context())
-			e := requireReason(t, err, ReasonIdentity)
+			e := failedFor(t, err, ReasonIdentity)
 			require.Contains(t, e.Message, says)
 			require.Contains(t, e.Message, map[bool]string{true: "behind C1's", false: "ahead of C1's"}[skew > 0])
 			require.Equal(t, 2, f.mints)
@@ -86,7 +86,7 @@ func TestRefusalWithAGoodClockIsNotBlamedOnIt(t *testing.T) {
 			f := &fakeC1{skew: skew, token: always(reply{status: 401})}
 			c, _ := newClient(t, f, withKey(secret))
 			_, err := c.Introspect(t.Context())
-			e := requireReason(t, err, ReasonIdentity)
+			e := failedFor(t, err, ReasonIdentity)
 			require.NotContains(t, e.Message, "clock")
 			require.Equal(t, 1, f.mints)
 		})
@@ -98,7 +98,7 @@ func TestPlainSecretNeedsNoClock(t *testing.T) {
 	f := &fakeC1{skew: time.Hour, token: always(reply{status: 401})}
 	c, _ := newClient(t, f)
 	_, err := c.Introspect(t.Context())
-	e := requireReason(t, err, ReasonIdentity)
+	e := failedFor(t, err, ReasonIdentity)
 	require.NotContains(t, e.Message, "clock")
 	require.Equal(t, 1, f.mints)
 }

@@ -144,7 +144,7 @@ func (c *Client) RevokeConnectorCredential(ctx context.Context, appID, connector
 	return k.decodeDone(body)
 }
 
-const credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s" //nolint:gosec // a path, not a secret
+const credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s"
 
 // decodeCredential reads {"credential": {...}}.
 func (k call) decodeCredential(body []byte) (*ConnectorCredential, error) {

@@ -76,7 +76,7 @@ func TestUnusableRotateConnectorAnswers(t *testing.T) {
 			client, _ := newClient(t, f)
 			cred, err := client.RotateConnectorCredential(t.Context(), "app", "conn")
 			require.Nil(t, cred)
-			e := requireReason(t, err, ReasonUnknown)
+			e := failedFor(t, err, ReasonUnknown)
 			require.Contains(t, e.Message, c.says)
 			require.NotContains(t, err.Error(), "s3cr3t-value")
 			require.Len(t, f.requests, 1, "never sent again")
@@ -96,7 +96,7 @@ func TestExpiryIsJudgedByC1sClock(t *testing.T) {
 
 	ahead, _ := newClient(t, &fakeC1{api: always(reply{body: body}), skew: time.Hour})
 	_, err = ahead.RotateConnectorCredential(t.Context(), "app", "conn")
-	require.Contains(t, requireReason(t, err, ReasonUnknown).Message, "expired")
+	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "expired")
 }
 
 func TestGetConnectorTakesEveryShape(t *testing.T) {
@@ -177,7 +177,7 @@ func TestIDsCannotNameAnotherPath(t *testing.T) {
 			"update decoy": func(ctx context.Context) error { _, err := c.UpdateDecoy(ctx, &Decoy{ID: id}, "disabled"); return err },
 			"delete decoy": func(ctx context.Context) error { return c.DeleteDecoy(ctx, id) },
 		} {
-			e := requireReason(t, run(t.Context()), ReasonNotSent)
+			e := failedFor(t, run(t.Context()), ReasonNotSent)
 			require.Equal(t, op, e.Op)
 			require.Contains(t, e.Message, "an ID")
 			require.Less(t, len(e.Message), 100)

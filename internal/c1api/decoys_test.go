@@ -58,14 +58,14 @@ func TestUnusableRotateDecoyAnswers(t *testing.T) {
 		decoy, material, err := c.RotateDecoy(t.Context(), "decoy1")
 		require.Nil(t, decoy)
 		require.Nil(t, material)
-		e := requireReason(t, err, ReasonUnknown)
+		e := failedFor(t, err, ReasonUnknown)
 		require.Contains(t, e.Message, says, body)
 		require.NotContains(t, err.Error(), "s3cr3t-value")
 		require.Len(t, f.requests, 1)
 	}
 	c, _ := newClient(t, &fakeC1{api: always(reply{body: goodDecoy})})
 	_, _, err := c.RotateDecoy(t.Context(), "another")
-	require.Contains(t, requireReason(t, err, ReasonUnknown).Message, "another decoy")
+	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "another decoy")
 }
 
 func TestCreateDecoy(t *testing.T) {
@@ -94,10 +94,10 @@ func TestCreateDecoy(t *testing.T) {
 
 	f.api = always(reply{body: `{"decoy":{},"material":{"accessToken":{"accessToken":"tok"}}}`})
 	_, _, err = c.CreateDecoy(t.Context(), NewDecoy{ConnectorClient: &NewConnectorClientDecoy{}})
-	require.Contains(t, requireReason(t, err, ReasonUnknown).Message, "decoy with an id")
+	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "decoy with an id")
 	f.api = always(reply{body: `{"decoy":{"id":"x"}}`})
 	_, _, err = c.CreateDecoy(t.Context(), NewDecoy{ConnectorClient: &NewConnectorClientDecoy{}})
-	require.Contains(t, requireReason(t, err, ReasonUnknown).Message, "no material")
+	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "no material")
 }
 
 func TestGetDecoyTakesNullsAndBothShapes(t *testing.T) {
@@ -145,7 +145,7 @@ func TestListDecoysWalksPagesAndEnds(t *testing.T) {
 
 	c, _ = newClient(t, &fakeC1{api: always(reply{body: `{"list":[],"nextPageToken":"same"}`})})
 	_, err = c.ListDecoys(t.Context(), 0)
-	require.Contains(t, requireReason(t, err, ReasonUnavailable).Message, "does not end")
+	require.Contains(t, failedFor(t, err, ReasonUnavailable).Message, "does not end")
 
 	endless := &fakeC1{api: func(n int, _ *http.Request) reply {
 		return reply{body: fmt.Sprintf(`{"list":[],"nextPageToken":"%d"}`, n)}

@@ -216,8 +216,14 @@ func (s *syncBuffer) String() string {
 	return s.b.String()
 }
 
-// requireReason checks an error's reason and returns it.
-func requireReason(t *testing.T, err error, want Reason) *Error {
+// requireReason checks that a call failed for this reason.
+func requireReason(t *testing.T, err error, want Reason) {
+	t.Helper()
+	require.NotNil(t, failedFor(t, err, want))
+}
+
+// failedFor is requireReason, and returns the error.
+func failedFor(t *testing.T, err error, want Reason) *Error {
 	t.Helper()
 	require.Error(t, err)
 	e := AsError(err)

@@ -139,7 +139,7 @@ func describe(err error, timeout time.Duration) string {
 		return "TLS: C1's certificate is for another host than " + clean(hostname.Host, nil)
 	case errors.As(err, &invalid):
 		return "TLS: C1's certificate is expired or not fit for use"
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return "TLS: the other side does not speak TLS"
 	case errors.As(err, &alert):
 		return "TLS: the other side refused the handshake"

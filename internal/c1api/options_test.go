@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"math"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -65,16 +64,13 @@ func TestNewTakesTheShortestOptions(t *testing.T) {
 
 func TestOwnCAIsAddedToTheSystems(t *testing.T) {
 	t.Parallel()
-	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"userId":"u"}`))
-	}))
-	t.Cleanup(s.Close)
+	s, _ := serveTLS(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"userId":"u"}`)) })
 	o := Options{URL: s.URL, AccessToken: "tok"}
 
 	untrusting, err := New(o)
 	require.NoError(t, err)
 	_, err = untrusting.Introspect(t.Context())
-	e := requireReason(t, err, ReasonNotSent)
+	e := failedFor(t, err, ReasonNotSent)
 	require.Contains(t, e.Message, "not trusted")
 
 	o.CACertPEM = "\n" + string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})) + "\n"

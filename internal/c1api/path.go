@@ -34,7 +34,7 @@ func checkID(id string) error {
 	case len(id) > maxIDLength:
 		return fmt.Errorf("an ID is longer than %d characters", maxIDLength)
 	case strings.Trim(id, ".") == "" && len(id) <= 2:
-		return errors.New("an ID must not be . or ..")
+		return errors.New("an ID is . or .., a step in a path")
 	default:
 		return nil
 	}

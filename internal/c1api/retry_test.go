@@ -108,7 +108,7 @@ func TestRetriesNeverRotateTwice(t *testing.T) {
 							want = ReasonUnavailable
 						}
 					}
-					e := requireReason(t, err, want)
+					e := failedFor(t, err, want)
 					require.Equal(t, op, e.Op)
 					require.Equal(t, 1, healing.asked, "%s was sent again", op)
 					require.Equal(t, want == ReasonUnknown, OutcomeUnknown(err))
@@ -129,7 +129,7 @@ func TestRetriesEnd(t *testing.T) {
 			f := &fakeC1{api: always(r)}
 			c, _ := newClient(t, f)
 			_, _, err := c.RotateDecoy(t.Context(), "decoy1")
-			e := requireReason(t, err, want)
+			e := failedFor(t, err, want)
 			require.Equal(t, 4, f.asked, "one try and three retries")
 			if want != ReasonNotSent {
 				require.Equal(t, time.Second, e.RetryAfter)
@@ -166,7 +166,7 @@ func TestRetryAfterIsObeyedOrReported(t *testing.T) {
 				_, err := client.RotateConnectorCredential(ctx, "app", "conn")
 				require.Equal(t, c.tries, f.asked)
 				if c.tries == 1 {
-					require.Equal(t, c.reported, requireReason(t, err, ReasonUnavailable).RetryAfter)
+					require.Equal(t, c.reported, failedFor(t, err, ReasonUnavailable).RetryAfter)
 					require.Zero(t, time.Since(start), "gives up at once")
 					return
 				}
@@ -189,7 +189,7 @@ func TestRateLimitPausesEveryCaller(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		_, err = c.Introspect(short)
-		e := requireReason(t, err, ReasonRateLimited)
+		e := failedFor(t, err, ReasonRateLimited)
 		require.Contains(t, e.Message, "10s")
 		require.Equal(t, 10*time.Second, e.RetryAfter)
 		require.Equal(t, 1, f.asked)
@@ -238,7 +238,7 @@ func TestCallerWhoGivesUp(t *testing.T) {
 				ctx, cancel := c.end(t.Context())
 				defer cancel()
 				_, err := client.RotateConnectorCredential(ctx, "app", "conn")
-				e := requireReason(t, err, ReasonUnknown)
+				e := failedFor(t, err, ReasonUnknown)
 				require.Contains(t, e.Message, c.says)
 				require.ErrorIs(t, err, ctx.Err())
 				require.Equal(t, 1, f.asked)
@@ -269,7 +269,7 @@ func TestRequestTimeoutBoundsACallWithoutDeadline(t *testing.T) {
 		c, _ := newClient(t, f)
 		start := time.Now()
 		_, err := c.RotateConnectorCredential(t.Context(), "app", "conn")
-		e := requireReason(t, err, ReasonUnknown)
+		e := failedFor(t, err, ReasonUnknown)
 		require.Contains(t, e.Message, "at most 10s")
 		require.Equal(t, 10*time.Second, time.Since(start))
 	})
@@ -301,7 +301,7 @@ func TestConcurrentRequestsAreBounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
 		_, err := c.Introspect(ctx)
-		e := requireReason(t, err, ReasonNotSent)
+		e := failedFor(t, err, ReasonNotSent)
 		require.Contains(t, e.Message, "limit on concurrent requests")
 		wg.Wait()
 		require.Equal(t, 3, most)
@@ -325,7 +325,7 @@ func TestRequestsPerSecondAreBounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := c.Introspect(ctx)
-		e := requireReason(t, err, ReasonNotSent)
+		e := failedFor(t, err, ReasonNotSent)
 		require.Contains(t, e.Message, "limit on requests per second")
 		require.Equal(t, 3, f.asked)
 	})

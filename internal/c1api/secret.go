@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	secretTokenScheme = "secret-token:" //nolint:gosec // RFC 8959's scheme, not a secret
+	secretTokenScheme = "secret-token:" // RFC 8959
 	secretTokenIssuer = "conductorone.com:"
 	secretTokenV1     = "v1:"
 

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	tokenPath = "/auth/v1/token" //nolint:gosec // a path, not a secret
+	tokenPath = "/auth/v1/token"
 
 	// Tokens of 10 minutes to one hour have been seen. One that claims more is
 	// taken for an hour, one that claims nothing or less for a minute: a token

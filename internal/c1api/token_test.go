@@ -127,7 +127,7 @@ func TestCallerGivesUpWaitingForTokenAndTheMintGoesOn(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := c.RotateConnectorCredential(ctx, "app", "conn")
-		e := requireReason(t, err, ReasonNotSent)
+		e := failedFor(t, err, ReasonNotSent)
 		require.Contains(t, e.Message, "access token")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
@@ -148,7 +148,7 @@ func TestMintIsBoundedByRequestTimeout(t *testing.T) {
 		c, _ := newClient(t, f, withRetries(0))
 		start := time.Now()
 		_, err := c.Introspect(t.Context())
-		e := requireReason(t, err, ReasonNotSent)
+		e := failedFor(t, err, ReasonNotSent)
 		require.Contains(t, e.Message, "no answer in time")
 		require.Equal(t, 10*time.Second, time.Since(start))
 	})
@@ -200,8 +200,10 @@ func TestRefusedTokenRequests(t *testing.T) {
 		want  Reason
 		says  string
 	}{
-		"oauth form": {reply{status: 401, body: `{"error":"invalid_client","error_description":"no such client, you sent ` + testPassword + `"}`},
-			ReasonIdentity, "(invalid_client (no such client, you sent [redacted]))"},
+		"oauth form": {
+			reply{status: 401, body: `{"error":"invalid_client","error_description":"no such client, you sent ` + testPassword + `"}`},
+			ReasonIdentity, "(invalid_client (no such client, you sent [redacted]))",
+		},
 		"oauth form with 200": {reply{body: `{"error":"invalid_grant"}`}, ReasonIdentity, "invalid_grant"},
 		"C1 form":             {reply{status: 400, body: `{"code":3,"message":"bad assertion"}`}, ReasonIdentity, "bad assertion"},
 		"bare 403":            {reply{status: 403, body: secretBody}, ReasonIdentity, "refused the client ID or its secret"},
@@ -224,7 +226,7 @@ func TestRefusedTokenRequests(t *testing.T) {
 			f := &fakeC1{token: always(c.reply)}
 			client, logged := newClient(t, f, withRetries(0))
 			_, err := client.RotateConnectorCredential(t.Context(), "app", "conn")
-			e := requireReason(t, err, c.want)
+			e := failedFor(t, err, c.want)
 			require.Contains(t, e.Message, c.says)
 			require.Equal(t, "rotate connector credential", e.Op)
 			for _, text := range []string{err.Error(), fmt.Sprintf("%+v", e), logged.String()} {
@@ -280,7 +282,7 @@ func TestOneReauthenticationAfter401(t *testing.T) {
 		f := &fakeC1{api: always(unauthorized)}
 		c, _ := newClient(t, f)
 		_, err := c.RotateConnectorCredential(t.Context(), "app", "conn")
-		e := requireReason(t, err, ReasonIdentity)
+		e := failedFor(t, err, ReasonIdentity)
 		require.True(t, e.FromC1)
 		require.Equal(t, 16, e.Code)
 		require.Equal(t, "token [redacted] has expired (also with a new access token)", e.Message)
@@ -303,7 +305,7 @@ func TestOneReauthenticationAfter401(t *testing.T) {
 		f := &fakeC1{api: always(reply{status: 401})}
 		c, _ := newClient(t, f, withBearer("static-bearer"))
 		_, err := c.Introspect(t.Context())
-		e := requireReason(t, err, ReasonIdentity)
+		e := failedFor(t, err, ReasonIdentity)
 		require.Contains(t, e.Message, "configured access token")
 		require.Len(t, f.requests, 1)
 	})

@@ -1,0 +1,215 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1api_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+// connect returns a client of an emulated tenant.
+func connect(t *testing.T, e *c1test.Emulator, id c1test.Identity) *c1api.Client {
+	t.Helper()
+	c, err := c1api.New(c1api.Options{
+		URL: e.Default().URL(), ClientID: id.ClientID, ClientSecret: id.ClientSecret,
+		CACertPEM: e.CACertPEM(), RequestTimeout: 10 * time.Second, UserAgent: "vault-plugin-c1/test",
+	})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func sha(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+func TestEveryWayToAuthenticate(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant := e.Default()
+	for _, id := range []c1test.Identity{tenant.Identity(), tenant.PlainIdentity()} {
+		c := connect(t, e, id)
+		who, err := c.Introspect(t.Context())
+		require.NoError(t, err)
+		require.NotEmpty(t, who.PrincipalID)
+		require.EqualValues(t, 1, c.Health().TokenMints)
+	}
+	minted := tenant.Requests("token")
+
+	static, err := c1api.New(c1api.Options{URL: tenant.URL(), AccessToken: tenant.StaticToken(), CACertPEM: e.CACertPEM()})
+	require.NoError(t, err)
+	t.Cleanup(static.Close)
+	_, err = static.Introspect(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, minted, tenant.Requests("token"))
+}
+
+func TestConnectorCredentialFromRotationToItsEnd(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant, ref := e.Default(), e.Default().Connector()
+	c := connect(t, e, tenant.Identity())
+
+	connector, err := c.GetConnector(t.Context(), ref.AppID, ref.ConnectorID)
+	require.NoError(t, err)
+	require.NotEmpty(t, connector.DisplayName)
+
+	cred, err := c.RotateConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID)
+	require.NoError(t, err)
+	require.NoError(t, c1api.CheckClientSecret(cred.ClientSecret))
+	require.NoError(t, tenant.Login(t.Context(), cred.ClientID, cred.ClientSecret))
+
+	read, err := c.GetConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+	require.NoError(t, err)
+	require.Equal(t, cred.ClientID, read.ClientID)
+	require.Empty(t, read.ClientSecret)
+
+	require.NoError(t, c.RevokeConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID))
+	require.Error(t, tenant.Login(t.Context(), cred.ClientID, cred.ClientSecret))
+	require.Equal(t, 1, tenant.Requests("rotateConnector"))
+
+	_, err = c.GetConnector(t.Context(), ref.AppID, "no-such-connector")
+	require.True(t, c1api.IsReason(err, c1api.ReasonNotFound), err)
+	require.True(t, c1api.AsError(err).FromC1)
+}
+
+func TestDecoyFromCreationToItsEnd(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant := e.Default()
+	c := connect(t, e, tenant.Identity())
+
+	for name, bait := range map[string]c1api.NewDecoy{
+		"user":       {UserClientCredential: &c1api.NewUserClientCredentialDecoy{UserID: tenant.User()}},
+		"connector":  {ConnectorClient: &c1api.NewConnectorClientDecoy{}},
+		"token":      {AccessToken: &c1api.NewAccessTokenDecoy{SubjectUserID: tenant.User(), ExpiresIn: "3600s"}},
+		"federation": {WorkloadFederation: json.RawMessage(`{}`)},
+	} {
+		bait.DisplayName, bait.Annotations = name, map[string]string{"owner": "blue", "gone": "soon"}
+		decoy, material, err := c.CreateDecoy(t.Context(), bait)
+		require.NoError(t, err, name)
+		first := material.Secret()
+		if first != "" {
+			require.Equal(t, sha(first), decoy.FingerprintSHA256)
+		}
+
+		decoy, err = c.UpdateDecoy(t.Context(), &c1api.Decoy{ID: decoy.ID, Annotations: map[string]string{"gone": ""}}, "annotations")
+		require.NoError(t, err)
+		require.Equal(t, map[string]string{"owner": "blue"}, decoy.Annotations)
+
+		rotated, material, err := c.RotateDecoy(t.Context(), decoy.ID)
+		require.NoError(t, err)
+		if first != "" {
+			require.NotEqual(t, first, material.Secret())
+			require.Equal(t, sha(material.Secret()), rotated.FingerprintSHA256)
+		}
+		read, err := c.GetDecoy(t.Context(), decoy.ID)
+		require.NoError(t, err)
+		require.Equal(t, rotated.FingerprintSHA256, read.FingerprintSHA256)
+
+		require.NoError(t, c.DeleteDecoy(t.Context(), decoy.ID))
+		_, _, err = c.RotateDecoy(t.Context(), decoy.ID)
+		require.True(t, c1api.IsReason(err, c1api.ReasonNotFound), err)
+	}
+	all, err := c.ListDecoys(t.Context(), 0)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(all), len(c1test.Kinds()))
+	some, err := c.ListDecoys(t.Context(), 1)
+	require.NoError(t, err)
+	require.Len(t, some, 1)
+
+	tenant.SetDecoyFeature(false)
+	_, _, err = c.RotateDecoy(t.Context(), tenant.Decoy(c1test.Kinds()[0]))
+	require.ErrorContains(t, err, "early access")
+}
+
+func TestTokenRevokedAtC1IsReplacedOnce(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant := e.Default()
+	c := connect(t, e, tenant.Identity())
+	_, err := c.Introspect(t.Context())
+	require.NoError(t, err)
+	tenant.RevokeTokens()
+	_, err = c.RotateConnectorCredential(t.Context(), tenant.Connector().AppID, tenant.Connector().ConnectorID)
+	require.NoError(t, err)
+	require.Equal(t, 2, tenant.Requests("token"))
+	require.Equal(t, 1, tenant.Changes("rotateConnector"))
+}
+
+func TestWrongClockIsCompensatedAgainstC1(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant := e.Default()
+	tenant.AddFault(c1test.Fault{ClockOffset: 20 * time.Minute})
+	c := connect(t, e, tenant.Identity())
+	_, err := c.Introspect(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, (20 * time.Minute).Seconds(), c.Health().ClockOffset.Seconds(), 3)
+}
+
+func TestCredentialThatNeedsDPoPIsExplained(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	c := connect(t, e, e.Default().NewIdentity(c1test.RequireDPoP()))
+	_, err := c.Introspect(t.Context())
+	require.True(t, c1api.IsReason(err, c1api.ReasonIdentity), err)
+	require.ErrorContains(t, err, `"Require DPoP"`)
+}
+
+func TestEveryLostAnswerIsAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	commitLate := make(chan struct{})
+	close(commitLate)
+	for name, fault := range map[string]c1test.Fault{
+		"dropped before":  {DropBefore: true},
+		"dropped after":   {DropAfter: true},
+		"committed late":  {CommitLate: commitLate},
+		"truncated":       {Truncate: true},
+		"garbage":         {Garbage: true},
+		"endless":         {Endless: true},
+		"empty":           {EmptyAnswer: true},
+		"no material":     {OmitMaterial: true},
+		"no secret":       {OmitSecret: true},
+		"500":             {Status: http.StatusInternalServerError},
+		"gateway timeout": {StatusAfter: http.StatusGatewayTimeout},
+		"redirect":        {Redirect: "https://localhost/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := c1test.StartT(t, c1test.Options{TLS: true})
+			tenant := e.Default()
+			c := connect(t, e, tenant.Identity())
+			rotate := map[string]func(context.Context) error{
+				"rotateConnector": func(ctx context.Context) error {
+					_, err := c.RotateConnectorCredential(ctx, tenant.Connector().AppID, tenant.Connector().ConnectorID)
+					return err
+				},
+				"rotateDecoy": func(ctx context.Context) error {
+					_, _, err := c.RotateDecoy(ctx, tenant.Decoy(c1test.Kinds()[0]))
+					return err
+				},
+			}
+			for op, call := range rotate {
+				f := fault
+				f.Op = op
+				tenant.AddFault(f)
+				err := call(t.Context())
+				require.True(t, c1api.IsReason(err, c1api.ReasonUnknown), "%s: %v", op, err)
+				require.Equal(t, 1, tenant.Requests(op), "sent once and never again")
+			}
+		})
+	}
+}
