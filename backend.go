@@ -1,0 +1,194 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package c1 is a HashiCorp Vault secrets engine that rotates C1 connector
+// credentials and decoys and returns their one-time material as Vault
+// responses.
+package c1
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+const backendHelp = `
+The C1 secrets engine holds one C1 (conductor.one) identity and hands out
+credentials that C1 shows exactly once: those of connectors, and of decoys,
+which are honey-credentials that raise a finding when somebody uses them.
+
+Write config, then bind a name to a connector or a decoy under connectors/ or
+decoys/, then read or write connector-creds/:name or decoy-creds/:name. Each of
+those reads or writes ROTATES the credential at C1, as the binding's rotate_on
+says: give a policy for them only to the owner of the credential.
+`
+
+// seams are what tests replace; the zero value is the released behaviour.
+type seams struct {
+	now       func() time.Time  // the clock, time.Now
+	transport http.RoundTripper // towards C1, built from config
+	lockWait  time.Duration     // longest wait for a target's turn, maxLockWait
+}
+
+// backend is one mount. All that matters is in storage; what is held here can
+// be dropped at any time.
+type backend struct {
+	*framework.Backend
+	seams
+	version string
+	storage logical.Storage
+
+	sessions sessionCache
+	locks    keyedLocks
+	due      dueIndex
+	worker   worker
+	work     drainGroup // rotations and settlements under way
+}
+
+// Factory returns the engine's factory for a plugin of this version, which
+// must be the one that the plugin is registered with.
+func Factory(version string) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		b := newBackend(version, seams{})
+		if err := b.Setup(ctx, conf); err != nil {
+			return nil, err
+		}
+		return b, nil
+	}
+}
+
+// New returns the engine without storage: enough for a generator of
+// documentation to walk its paths.
+func New(version string) *framework.Backend {
+	return newBackend(version, seams{}).Backend
+}
+
+func newBackend(version string, s seams) *backend {
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.lockWait == 0 {
+		s.lockWait = maxLockWait
+	}
+	b := &backend{seams: s, version: version}
+	b.Backend = &framework.Backend{
+		Help:           strings.TrimSpace(backendHelp),
+		BackendType:    logical.TypeLogical,
+		RunningVersion: version,
+		PathsSpecial: &logical.Paths{
+			SealWrapStorage: []string{configKey, targetPrefix},
+		},
+		// Most specific first: the framework takes the first pattern that
+		// matches, and …/rotate or …/history must not read as a name.
+		Paths: framework.PathAppend(
+			b.pathsConfig(),
+			b.pathsHistory(),
+			b.pathsConnectors(),
+			b.pathsDecoys(),
+			b.pathsConnectorCreds(),
+			b.pathsDecoyCreds(),
+			b.pathsLookup(),
+			b.pathsStatus(),
+		),
+		Secrets: []*framework.Secret{
+			b.secretConnectorCreds(),
+			b.secretDecoyCreds(),
+		},
+		InitializeFunc: b.initialize,
+		PeriodicFunc:   b.periodic,
+		Invalidate:     b.invalidate,
+		Clean:          b.clean,
+	}
+	return b
+}
+
+// Setup keeps the storage for the worker, which runs outside of any request.
+func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error {
+	if err := b.Backend.Setup(ctx, conf); err != nil {
+		return err
+	}
+	b.storage = conf.StorageView
+	b.due.storage, b.due.now = conf.StorageView, b.now
+	return nil
+}
+
+// initialize wakes the worker so that what fell due while no process ran is
+// settled. It rotates nothing by itself.
+func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
+	b.wakeWorker()
+	return nil
+}
+
+// periodic only wakes the worker: Vault holds its state lock while it runs.
+func (b *backend) periodic(context.Context, *logical.Request) error {
+	b.wakeWorker()
+	return nil
+}
+
+func (b *backend) invalidate(_ context.Context, key string) {
+	switch key {
+	case configKey:
+		b.sessions.drop()
+	case watermarkKey:
+		b.due.forget()
+	}
+}
+
+// clean stops the intake and waits for what is under way, for as long as one
+// call to C1 may take.
+func (b *backend) clean(ctx context.Context) {
+	b.worker.stop()
+	timeout := defaultRequestTimeout
+	if cfg, err := readConfig(ctx, b.storage); err == nil && cfg != nil {
+		timeout = cfg.RequestTimeout
+	}
+	if !b.work.drain(timeout) {
+		b.Logger().Warn("stopping while a call to C1 is under way; it is settled from the stored attempt")
+	}
+	b.sessions.drop()
+}
+
+// drainGroup counts work that must not be cut short, and can refuse more.
+type drainGroup struct {
+	mu     sync.Mutex
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// enter reports whether work may start; the caller must then call leave.
+func (g *drainGroup) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.wg.Add(1)
+	return true
+}
+
+func (g *drainGroup) leave() { g.wg.Done() }
+
+// drain refuses new work and reports whether what was under way ended in time.
+func (g *drainGroup) drain(timeout time.Duration) bool {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		g.wg.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}

@@ -1,0 +1,87 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"sync"
+
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+// session is the stored config with the client that was built from it.
+type session struct {
+	config *config
+	client *c1api.Client
+}
+
+// sessionCache keeps the last session. The config's revision decides whether
+// it is still good, so that a write on another node cannot leave an old
+// identity in use.
+type sessionCache struct {
+	mu      sync.Mutex
+	current *session
+}
+
+func (c *sessionCache) drop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		c.current.client.Close()
+		c.current = nil
+	}
+}
+
+// peek returns the session in use, or nil, without reading the config.
+func (c *sessionCache) peek() *session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
+}
+
+// session reads the config and returns it with its client, or refuses with the
+// way out when there is no config.
+func (b *backend) session(ctx context.Context, s logical.Storage) (*session, error) {
+	cfg, err := readConfig(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
+		return nil, refuse("this mount is not configured: write config first")
+	}
+	b.sessions.mu.Lock()
+	defer b.sessions.mu.Unlock()
+	if cur := b.sessions.current; cur != nil && cur.config.Revision == cfg.Revision {
+		return cur, nil
+	}
+	client, err := b.newClient(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if b.sessions.current != nil {
+		b.sessions.current.client.Close()
+	}
+	b.sessions.current = &session{config: cfg, client: client}
+	return b.sessions.current, nil
+}
+
+func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
+	return c1api.New(c1api.Options{
+		URL:                   cfg.tenant(),
+		ClientID:              cfg.ClientID,
+		ClientSecret:          cfg.ClientSecret,
+		AccessToken:           cfg.AccessToken,
+		CACertPEM:             cfg.CACert,
+		RequestTimeout:        cfg.RequestTimeout,
+		MaxRetries:            cfg.MaxRetries,
+		MaxRequestsPerSecond:  cfg.MaxRequestsPerSecond,
+		MaxConcurrentRequests: cfg.MaxConcurrentRequests,
+		UserAgent:             "vault-plugin-c1/" + b.version,
+		Logger:                b.Logger().Named("c1api"),
+		Transport:             b.transport,
+		Now:                   b.now,
+	})
+}

@@ -1,0 +1,120 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+// statusOutcomeUnknown tells a caller that C1 may have rotated. It is a status
+// that Vault's Go clients do not retry by themselves (they retry 412, 429 and
+// 5xx), since a retry rotates again.
+const statusOutcomeUnknown = http.StatusConflict
+
+// userError is an error that a caller can act on, with the HTTP status that
+// Vault answers.
+type userError struct {
+	status  int
+	message string
+}
+
+func (e *userError) Error() string { return e.message }
+
+// refuse is the answer to bad input: 400, and nothing was changed.
+func refuse(format string, args ...any) error {
+	return &userError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+}
+
+func failWith(status int, format string, args ...any) error {
+	return &userError{status, fmt.Sprintf(format, args...)}
+}
+
+// fromC1 turns a failed call to C1 into the answer of the engine's error table.
+func fromC1(err error) error {
+	e := c1api.AsError(err)
+	if e == nil {
+		return failWith(statusOutcomeUnknown, "%s", err)
+	}
+	switch e.Reason {
+	case c1api.ReasonNotFound, c1api.ReasonRejected:
+		return failWith(http.StatusBadRequest, "%s", e)
+	case c1api.ReasonIdentity:
+		return failWith(http.StatusBadGateway, "C1 refuses this mount's identity: %s; check config", e)
+	case c1api.ReasonForbidden:
+		return failWith(http.StatusBadGateway, "C1 refuses this to the mount's identity: %s; give it the right in C1 or use another identity in config", e)
+	case c1api.ReasonRateLimited:
+		return failWith(http.StatusTooManyRequests, "C1 is rate limiting: %s; %s", e, tryAgainIn(e.RetryAfter))
+	case c1api.ReasonUnavailable:
+		return failWith(http.StatusBadGateway, "C1 is not available: %s; %s", e, tryAgainIn(e.RetryAfter))
+	case c1api.ReasonNotSent:
+		return failWith(http.StatusBadGateway, "nothing was sent to C1: %s", e)
+	default:
+		return failWith(statusOutcomeUnknown, "%s", e)
+	}
+}
+
+func tryAgainIn(d time.Duration) string {
+	if d <= 0 {
+		return "try again later"
+	}
+	return fmt.Sprintf("try again in %s", d.Round(time.Second))
+}
+
+// handler is a path's handler before its errors are put in Vault's form.
+type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
+
+// handle is the edge of the engine: it refuses unknown fields, and it turns
+// errors into Vault's. Over the plugin's gRPC only a bare coded error keeps its
+// status, so nothing here may be wrapped.
+func (b *backend) handle(next handler) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		err := refuseUnknownFields(req, d)
+		var resp *logical.Response
+		if err == nil {
+			resp, err = next(ctx, req, d)
+		}
+		if err == nil {
+			return resp, nil
+		}
+		if c1api.AsError(err) != nil {
+			err = fromC1(err)
+		}
+		var u *userError
+		switch {
+		case errors.As(err, &u) && u.status == http.StatusBadRequest:
+			return logical.ErrorResponse(u.message), nil
+		case errors.As(err, &u):
+			return nil, logical.CodedError(u.status, u.message)
+		default:
+			return nil, err
+		}
+	}
+}
+
+// scheduleFields belong to a value of rotate_on that this version refuses.
+var scheduleFields = map[string]bool{
+	"rotation_period": true, "rotation_schedule": true, "skip_initial_rotation": true, "grace_period": true,
+}
+
+func refuseUnknownFields(req *logical.Request, d *framework.FieldData) error {
+	for name := range req.Data {
+		if _, known := d.Schema[name]; known {
+			continue
+		}
+		if scheduleFields[name] {
+			return refuse("%s goes with rotate_on=schedule, which is not available yet in this version", name)
+		}
+		return refuse("unknown field %q; see `vault path-help` for the fields of this path", name)
+	}
+	return nil
+}

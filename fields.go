@@ -1,0 +1,127 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/hashicorp/vault/sdk/framework"
+)
+
+const (
+	maxMetadataPairs = 64
+	maxLabelLength   = 512
+)
+
+var (
+	namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	// C1's IDs are opaque; this is what can be no path, no control character
+	// and no separator of a storage key.
+	idPattern = regexp.MustCompile(`^[A-Za-z0-9_:~=@+-]{1,128}$`)
+)
+
+// operationPrefix begins every operation ID in Vault's OpenAPI document.
+const operationPrefix = "c1"
+
+func nameField() *framework.FieldSchema {
+	return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "Name of the binding: a letter or digit, then up to 127 of letters, digits, `.`, `_` and `-`."}
+}
+
+// anyName matches any name in a path, so that a bad one is refused by its
+// field and not as an unknown path.
+const anyName = `(?P<name>[^/]+)`
+
+func validName(name string) error {
+	if !namePattern.MatchString(name) {
+		return refuse("name %q: must be a letter or digit, then up to 127 of letters, digits, `.`, `_` and `-`", clip(name, 40))
+	}
+	return nil
+}
+
+func validID(field, id string) error {
+	if !idPattern.MatchString(id) {
+		return refuse("%s %q: must be an ID as C1 shows it, 1 to 128 letters, digits and any of _:~=@+-", field, clip(id, 40))
+	}
+	return nil
+}
+
+func validMetadata(m map[string]string) error {
+	if len(m) > maxMetadataPairs {
+		return refuse("metadata: %d pairs, at most %d are allowed", len(m), maxMetadataPairs)
+	}
+	for key, value := range m {
+		if err := validLabel("metadata", key); err != nil {
+			return err
+		}
+		if err := validLabel("metadata", value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// validLabel checks free text that ends up in records and answers.
+func validLabel(field, text string) error {
+	if len(text) > maxLabelLength {
+		return refuse("%s: %d bytes, at most %d are allowed", field, len(text), maxLabelLength)
+	}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		return refuse("%s: holds a control character", field)
+	}
+	return nil
+}
+
+// clip keeps an error message from repeating 10 kB of input.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}
+
+// setDuration takes a duration field, if given, within its bounds.
+func setDuration(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
+	v, ok := d.GetOk(field)
+	if !ok {
+		return nil
+	}
+	*value = time.Duration(v.(int)) * time.Second
+	if *value < shortest || *value > longest {
+		return refuse("%s must lie between %s and %s, not %s", field, shortest, longest, *value)
+	}
+	return nil
+}
+
+// setInt takes a number field, if given, within its bounds.
+func setInt(d *framework.FieldData, field string, value *int, least, most int) error {
+	v, ok := d.GetOk(field)
+	if !ok {
+		return nil
+	}
+	*value = v.(int)
+	if *value < least || *value > most {
+		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
+	}
+	return nil
+}
+
+// page returns the sorted names after one, at most limit of them (0 is all).
+func page(names []string, after string, limit int) []string {
+	slices.Sort(names)
+	if after != "" {
+		i, found := slices.BinarySearch(names, after)
+		if found {
+			i++
+		}
+		names = names[i:]
+	}
+	if limit > 0 && len(names) > limit {
+		names = names[:limit]
+	}
+	return names
+}

@@ -1,0 +1,235 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// What the end of a lease does to the vended credential.
+const (
+	leaseEndRevoke = "revoke" // connectors: revoke exactly this credential
+	leaseEndKeep   = "keep"   // leave it alive
+	leaseEndRotate = "rotate" // decoys: the vended copy goes dead
+)
+
+// retireSlack is how long after a lease's maximum end its credential is ended
+// by the engine itself. An ordinary lease was revoked by then; this ends what
+// Vault never made a lease for.
+const retireSlack = time.Minute
+
+// lease is what Vault keeps beside a lease and gives back on renewal and
+// revocation: enough for both when the binding is gone and the config was
+// rewritten, and no secret.
+type lease struct {
+	Ref          targetRef `json:"ref"`
+	Tenant       string    `json:"tenant"`
+	Version      int       `json:"version"`
+	CredentialID string    `json:"credential_id,omitempty"`
+	OnLeaseEnd   string    `json:"on_lease_end"`
+	TTL          int64     `json:"ttl"`     // seconds, for a renewal that names no increment
+	MaxTTL       int64     `json:"max_ttl"` // seconds from the start of the lease
+	ExpiresAt    time.Time `json:"expires_at"`
+}
+
+// terms are a lease's times, worked out before C1 is asked.
+type terms struct {
+	ttl, maxTTL time.Duration
+	warnings    []string
+}
+
+// leaseTerms applies the binding's ttl and max_ttl within the mount's.
+func (b *backend) leaseTerms(bind *binding) (terms, error) {
+	ttl, warnings, err := framework.CalculateTTL(b.System(), 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
+	if err != nil {
+		return terms{}, refuse("ttl and max_ttl: %s", err)
+	}
+	maxTTL := b.System().MaxLeaseTTL()
+	if bind.MaxTTL > 0 {
+		maxTTL = min(maxTTL, bind.MaxTTL)
+	}
+	return terms{ttl: ttl, maxTTL: maxTTL, warnings: warnings}, nil
+}
+
+// capped shortens a lease that would outlive its credential.
+func (l terms) capped(now, credentialExpires time.Time) terms {
+	if credentialExpires.IsZero() {
+		return l
+	}
+	life := credentialExpires.Sub(now).Truncate(time.Second)
+	life = max(life, time.Second)
+	if life < l.ttl {
+		l.warnings = append(l.warnings, fmt.Sprintf("the lease ends with the credential, in %s instead of %s", life, l.ttl))
+	}
+	l.ttl, l.maxTTL = min(l.ttl, life), min(l.maxTTL, life)
+	return l
+}
+
+func (l *lease) internalData() (map[string]any, error) {
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return nil, err
+	}
+	data := map[string]any{}
+	return data, json.Unmarshal(raw, &data)
+}
+
+func leaseOf(req *logical.Request) (*lease, error) {
+	if req.Secret == nil {
+		return nil, fmt.Errorf("the request carries no lease")
+	}
+	raw, err := json.Marshal(req.Secret.InternalData)
+	if err != nil {
+		return nil, err
+	}
+	var l lease
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return nil, fmt.Errorf("the lease's data: %w", err)
+	}
+	return &l, nil
+}
+
+// attachLease makes the response a leased one.
+func attachLease(secret *framework.Secret, resp *logical.Response, l *lease, t terms) (*logical.Response, error) {
+	internal, err := l.internalData()
+	if err != nil {
+		return nil, err
+	}
+	leased := secret.Response(resp.Data, internal)
+	leased.Secret.TTL, leased.Secret.MaxTTL = t.ttl, t.maxTTL
+	leased.Warnings, leased.WrapInfo = resp.Warnings, resp.WrapInfo
+	return leased, nil
+}
+
+// renewLease extends a lease within the maximum that it was issued with. The
+// lease of a superseded credential keeps its end: somebody else owns the
+// target's newest credential now.
+func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	l, err := leaseOf(req)
+	if err != nil {
+		return nil, err
+	}
+	t, err := readTarget(ctx, req.Storage, l.Ref)
+	if err != nil {
+		return nil, err
+	}
+	resp := &logical.Response{Secret: req.Secret}
+	maxTTL := time.Duration(l.MaxTTL) * time.Second
+	increment := req.Secret.Increment
+	if t != nil && t.Version > l.Version {
+		// Vault works out the new end from the increment and this maximum.
+		now := time.Now()
+		maxTTL = max(l.ExpiresAt.Sub(req.Secret.IssueTime), now.Sub(req.Secret.IssueTime)+time.Second).Truncate(time.Second)
+		increment = max(l.ExpiresAt.Sub(now), time.Second)
+		resp.AddWarning(fmt.Sprintf("not extended: version %d of %s was superseded by version %d", l.Version, l.Ref, t.Version))
+	}
+	ttl, warnings, err := framework.CalculateTTL(b.System(), increment, time.Duration(l.TTL)*time.Second, 0, maxTTL, 0, req.Secret.IssueTime)
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range warnings {
+		resp.AddWarning(warning)
+	}
+	l.ExpiresAt = time.Now().Add(ttl)
+	internal, err := l.internalData()
+	if err != nil {
+		return nil, err
+	}
+	internal["secret_type"] = req.Secret.InternalData["secret_type"]
+	resp.Secret.InternalData = internal
+	resp.Secret.TTL, resp.Secret.MaxTTL = ttl, maxTTL
+	return resp, nil
+}
+
+// revokeLease ends what the lease stands for. It works from the lease's own
+// IDs. When C1 cannot be reached the retirement in the target's state takes
+// over and the lease ends, so that Vault never gives a lease up; only on a
+// mount that is being disabled the error goes back, since its storage is about
+// to go.
+func (b *backend) revokeLease(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	l, err := leaseOf(req)
+	if err != nil {
+		return nil, err
+	}
+	if l.OnLeaseEnd == leaseEndKeep {
+		return nil, nil
+	}
+	if !b.work.enter() {
+		return nil, fmt.Errorf("the plugin is stopping")
+	}
+	defer b.work.leave()
+	ctx = context.WithoutCancel(ctx)
+	err = b.endLeased(ctx, l)
+	if err == nil {
+		return nil, nil
+	}
+	b.Logger().Warn("could not end a credential with its lease", "target", l.Ref.String(), "version", l.Version, "error", err)
+	if b.System().Tainted() {
+		return nil, fmt.Errorf("version %d of %s is still alive at C1: %w", l.Version, l.Ref, err)
+	}
+	return nil, b.planEnd(ctx, l, err)
+}
+
+// endLeased ends the lease's credential at C1 and in the state.
+func (b *backend) endLeased(ctx context.Context, l *lease) error {
+	s, err := b.session(ctx, b.storage)
+	if err != nil {
+		return err
+	}
+	if s.config.tenant() != l.Tenant {
+		return fmt.Errorf("the lease belongs to the tenant %s, which is not the configured one", l.Tenant)
+	}
+	if l.Ref.Kind == kindDecoy {
+		unlock, err := b.lockTarget(ctx, l.Ref)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		t, err := readTarget(ctx, b.storage, l.Ref)
+		if err != nil || t == nil {
+			return err
+		}
+		if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
+			return err
+		}
+		t.retired(l.Version, nil, b.now())
+		return b.storeWithNextLook(ctx, t)
+	}
+	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
+		return err
+	}
+	// The credential is gone whatever happens here: its planned retirement
+	// finds a 404 if this is not stored.
+	if err := b.recordEndings(ctx, l.Ref, endings{l.Version: nil}); err != nil {
+		b.Logger().Warn("could not record the end of a credential", "target", l.Ref.String(), "version", l.Version, "error", err)
+	}
+	return nil
+}
+
+// planEnd leaves the end of a credential to settle, from now on.
+func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
+	unlock, err := b.lockTarget(ctx, l.Ref)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t, err := readTarget(ctx, b.storage, l.Ref)
+	if err != nil {
+		return err
+	}
+	if t == nil {
+		t = &target{Ref: l.Ref, Tenant: l.Tenant, Version: l.Version}
+	}
+	if t.retirementOf(l.Version) < 0 {
+		t.Retire = append(t.Retire, retirement{Version: l.Version, CredentialID: l.CredentialID})
+	}
+	t.retired(l.Version, cause, b.now())
+	return b.storeWithNextLook(ctx, t)
+}

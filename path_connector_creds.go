@@ -1,0 +1,120 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+const secretTypeConnectorCreds = "connector_credential"
+
+func (b *backend) pathsConnectorCreds() []*framework.Path {
+	return []*framework.Path{{
+		Pattern: "connector-creds/" + anyName + "$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: "connector-credential",
+		},
+		Fields:          credsFields(),
+		Operations:      b.credsOperations(kindConnector, connectorCredsFields()),
+		HelpSynopsis:    "Rotate a connector's credential and vend the new one.",
+		HelpDescription: connectorCredsHelp,
+	}}
+}
+
+// secretConnectorCreds is the lease of a connector's credential.
+func (b *backend) secretConnectorCreds() *framework.Secret {
+	return &framework.Secret{
+		Type:   secretTypeConnectorCreds,
+		Fields: connectorCredsFields(),
+		Renew:  b.renewLease,
+		Revoke: b.revokeLease,
+	}
+}
+
+func connectorCredsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"app_id":             {Type: framework.TypeString, Required: true, Description: "C1's ID of the app."},
+		"connector_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID of the connector."},
+		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the credential."},
+		"client_id":          {Type: framework.TypeString, Required: true, Description: "Client ID to log in to C1 with."},
+		"client_secret":      {Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "Its secret, shown this once."},
+		"display_name":       {Type: framework.TypeString, Required: true, Description: "C1's display name of the credential."},
+		"created_at":         {Type: framework.TypeString, Required: true, Description: "RFC 3339; empty when C1 does not say."},
+		"expires_at":         {Type: framework.TypeString, Required: true, Description: "RFC 3339; empty when C1 sets no end."},
+		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of client_secret."},
+		"version":            {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target."},
+	}
+}
+
+// connectorMaterial puts C1's answer in the form in which it is vended.
+func connectorMaterial(ref targetRef, c *c1api.ConnectorCredential) *material {
+	fingerprint := fingerprintOf(c.ClientSecret)
+	return &material{
+		CredentialID: c.ID,
+		ClientID:     c.ClientID,
+		ExpiresAt:    c.ExpiresAt,
+		Fingerprint:  fingerprint,
+		Data: map[string]any{
+			"app_id":             ref.AppID,
+			"connector_id":       ref.ConnectorID,
+			"credential_id":      c.ID,
+			"client_id":          c.ClientID,
+			"client_secret":      c.ClientSecret,
+			"display_name":       c.DisplayName,
+			"created_at":         rfc3339(c.CreatedAt),
+			"expires_at":         rfc3339(c.ExpiresAt),
+			"fingerprint_sha256": fingerprint,
+		},
+	}
+}
+
+// credsFields are the inputs of a vend, of either kind.
+func credsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"name":      nameField(),
+		"placement": {Type: framework.TypeString, Description: "Where this copy goes, in your words; kept in the record. Only with a write."},
+	}
+}
+
+// credsOperations are reading and writing a vend, of either kind. The read
+// carries no forwarding flag, since a binding may come to allow reads that
+// change nothing: vend itself sends it on from a standby.
+func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
+	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The new material, shown this once, with a lease.", Fields: fields}}}
+	return map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: &framework.PathOperation{
+			Summary:   "Rotate the " + string(k) + " and vend the new material (rotate_on=read).",
+			Responses: vended,
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.vend(ctx, req, d, k, reasonRead)
+			}),
+		},
+		logical.UpdateOperation: &framework.PathOperation{
+			Summary:      "Rotate the " + string(k) + " and vend the new material.",
+			Responses:    vended,
+			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate"},
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.vend(ctx, req, d, k, reasonWrite)
+			}),
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
+		},
+	}
+}
+
+const connectorCredsHelp = `
+IRREVERSIBLE: this rotates the connector's credential at C1. The new credential
+is shown once and leased; the previous one may be dead at once. When the lease
+ends, exactly this credential is revoked at C1, unless the binding says
+on_lease_end=keep.
+
+If C1's answer was lost the call ends with "outcome unknown" and the binding is
+ambiguous; rotating again settles it.
+`

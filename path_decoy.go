@@ -1,0 +1,47 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"github.com/hashicorp/vault/sdk/framework"
+)
+
+var decoyLeaseEnds = []string{leaseEndKeep, leaseEndRotate}
+
+func decoyTargetFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"decoy_id": {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy. Fixed for the binding's life."},
+	}
+}
+
+func (b *backend) pathsDecoys() []*framework.Path {
+	return []*framework.Path{
+		{
+			Pattern: "decoys/" + anyName + "$",
+			DisplayAttrs: &framework.DisplayAttributes{
+				OperationPrefix: operationPrefix, OperationSuffix: "decoy", ItemType: "Decoy",
+			},
+			Fields: bindingFields(decoyTargetFields(),
+				"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
+			ExistenceCheck:  b.bindingExists(kindDecoy),
+			Operations:      b.bindingOperations(kindDecoy, decoyTargetFields(), decoyLeaseEnds),
+			HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
+			HelpDescription: decoyHelp,
+		},
+		b.pathListBindings(kindDecoy),
+	}
+}
+
+const decoyHelp = `
+Each binding points at one decoy, named by C1's decoy_id, and says when it
+rotates: rotate_on=read or rotate_on=write.
+
+Rotating a decoy makes the copies that were planted before stale, so plant from
+a pipeline that owns the binding, and write placement=... with each vend: it is
+kept in the record, and lookup finds it by the fingerprint that a finding names.
+Never give a token for this mount to the host that holds the bait.
+
+Decoys are in early access at C1 and need the Super Administrator role; without
+them C1 answers 403 or 404.
+`

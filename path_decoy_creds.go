@@ -1,0 +1,114 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+const secretTypeDecoyCreds = "decoy_material"
+
+// Values of material_type.
+const (
+	materialClientCredential   = "client_credential"
+	materialAccessToken        = "access_token"
+	materialWorkloadFederation = "workload_federation"
+)
+
+func (b *backend) pathsDecoyCreds() []*framework.Path {
+	return []*framework.Path{{
+		Pattern: "decoy-creds/" + anyName + "$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: "decoy-material",
+		},
+		Fields:          credsFields(),
+		Operations:      b.credsOperations(kindDecoy, decoyCredsFields()),
+		HelpSynopsis:    "Rotate a decoy and vend the new bait.",
+		HelpDescription: decoyCredsHelp,
+	}}
+}
+
+// secretDecoyCreds is the lease of a decoy's material.
+func (b *backend) secretDecoyCreds() *framework.Secret {
+	return &framework.Secret{
+		Type:   secretTypeDecoyCreds,
+		Fields: decoyCredsFields(),
+		Renew:  b.renewLease,
+		Revoke: b.revokeLease,
+	}
+}
+
+func decoyCredsFields() map[string]*framework.FieldSchema {
+	sensitive := &framework.DisplayAttributes{Sensitive: true}
+	return map[string]*framework.FieldSchema{
+		"decoy_id":                     {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy."},
+		"kind":                         {Type: framework.TypeString, Required: true, Description: "What the decoy pretends to be, in C1's words; empty when C1 does not say."},
+		"display_name":                 {Type: framework.TypeString, Required: true, Description: "C1's display name of the decoy."},
+		"annotations":                  {Type: framework.TypeKVPairs, Required: true, Description: "C1 copies them onto the finding that the decoy raises."},
+		"material_type":                {Type: framework.TypeString, Required: true, Description: "client_credential, access_token or workload_federation: which of the fields below are there."},
+		"client_id":                    {Type: framework.TypeString, Description: "With client_credential."},
+		"client_secret":                {Type: framework.TypeString, DisplayAttrs: sensitive, Description: "With client_credential; shown this once."},
+		"access_token":                 {Type: framework.TypeString, DisplayAttrs: sensitive, Description: "With access_token; shown this once."},
+		"workload_federation_trust_id": {Type: framework.TypeString, Description: "With workload_federation; no secret."},
+		"fingerprint_sha256":           {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret, as C1's findings name it; empty with workload_federation."},
+		"version":                      {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target."},
+	}
+}
+
+// decoyMaterial puts C1's answer in the form in which it is vended, and checks
+// the secret against the fingerprint that C1 shows beside it.
+func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
+	if decoy == nil {
+		decoy = &c1api.Decoy{}
+	}
+	fingerprint := fingerprintOf(m.Secret())
+	out := &material{
+		Fingerprint: fingerprint,
+		Data: map[string]any{
+			"decoy_id":           ref.DecoyID,
+			"kind":               string(decoy.Kind),
+			"display_name":       decoy.DisplayName,
+			"annotations":        nonNil(decoy.Annotations),
+			"fingerprint_sha256": fingerprint,
+		},
+	}
+	switch {
+	case m.ClientCredential != nil:
+		out.ClientID = m.ClientCredential.ClientID
+		maps.Copy(out.Data, map[string]any{
+			"material_type": materialClientCredential,
+			"client_id":     m.ClientCredential.ClientID,
+			"client_secret": m.ClientCredential.ClientSecret,
+		})
+	case m.AccessToken != nil:
+		maps.Copy(out.Data, map[string]any{
+			"material_type": materialAccessToken,
+			"access_token":  m.AccessToken.AccessToken,
+		})
+	default:
+		maps.Copy(out.Data, map[string]any{
+			"material_type":                materialWorkloadFederation,
+			"workload_federation_trust_id": m.WorkloadFederation.TrustID,
+		})
+	}
+	if differs(decoy.FingerprintSHA256, fingerprint) {
+		out.Warning = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
+	}
+	return out
+}
+
+const decoyCredsHelp = `
+IRREVERSIBLE: this rotates the decoy at C1. Its new material is shown once; the
+copies planted before no longer match the decoy. Write placement=... to keep in
+the record where this copy goes.
+
+The end of the lease leaves the bait planted, unless the binding says
+on_lease_end=rotate: then the vended copy goes dead, if it is still the current
+one.
+`

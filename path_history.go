@@ -1,0 +1,72 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathsHistory() []*framework.Path {
+	return []*framework.Path{b.pathHistory(kindConnector), b.pathHistory(kindDecoy)}
+}
+
+func (b *backend) pathHistory(k kind) *framework.Path {
+	bindings, _ := k.paths()
+	return &framework.Path{
+		Pattern: bindings + "/" + anyName + "/history$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: string(k) + "-history",
+		},
+		Fields: map[string]*framework.FieldSchema{
+			"name":  nameField(),
+			"limit": {Type: framework.TypeInt, Query: true, Description: "Return at most this many records. Default: all."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ReadOperation: &framework.PathOperation{
+				Summary: "Read the rotation records of a " + string(k) + " binding's target, newest first.",
+				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return readHistory(ctx, req.Storage, k, d)
+				}),
+				Responses: map[int][]framework.Response{http.StatusOK: {{
+					Description: "The records, newest first. `issued` means answered: whether it arrived nobody can know.",
+					Fields: map[string]*framework.FieldSchema{
+						"records": {Type: framework.TypeSlice, Required: true, Description: "One object per attempt to rotate: the fields of lookup's answer that concern the attempt."},
+					},
+				}}},
+			},
+		},
+		HelpSynopsis: "Who rotated this target, when, why and with which outcome.",
+		HelpDescription: `
+Newest first, at most history_limit of them (see config). A failure that repeats
+is counted in one record (repeats). Records never hold a secret; the
+fingerprint is the SHA-256 that C1's findings name.
+`,
+	}
+}
+
+func readHistory(ctx context.Context, s logical.Storage, k kind, d *framework.FieldData) (*logical.Response, error) {
+	limit := 0
+	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
+		return nil, err
+	}
+	bind, err := readBinding(ctx, s, k, d.Get("name").(string))
+	if err != nil || bind == nil {
+		return nil, err
+	}
+	t, err := readTarget(ctx, s, bind.Ref)
+	if err != nil {
+		return nil, err
+	}
+	records := []any{}
+	if t != nil {
+		for i := len(t.Records) - 1; i >= 0 && (limit == 0 || len(records) < limit); i-- {
+			records = append(records, recordFields(t.Records[i]))
+		}
+	}
+	return &logical.Response{Data: map[string]any{"records": records}}, nil
+}

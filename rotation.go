@@ -1,0 +1,343 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-uuid"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+const (
+	// storeTries is how often an outcome is written before it is given up: the
+	// material exists nowhere else.
+	storeTries = 3
+	// storeTimeout bounds one round of storage writes of a rotation.
+	storeTimeout = 10 * time.Second
+)
+
+// material is what C1 shows once, in the form in which it is vended.
+type material struct {
+	CredentialID string
+	ClientID     string
+	ExpiresAt    time.Time
+	Fingerprint  string // of the secret we hold; "" when there is none
+	Warning      string
+	Data         map[string]any // the vended fields but for the version
+}
+
+// rotation is one order to rotate a target.
+type rotation struct {
+	session  *session
+	target   *target // as read under the target's lock
+	origin   origin
+	cooldown time.Duration
+	// plan returns the end to record for the new credential, or nil; zero
+	// Version and IDs are filled in.
+	plan func(now time.Time, m *material) *retirement
+	// outcome is recorded on success: outcomeIssued or outcomeDiscarded.
+	outcome string
+}
+
+// rotate carries out one rotation under the target's lock, which the caller
+// holds: intent on record, C1, fact on record. It writes in two rounds: the
+// attempt with its due entry, then the outcome with the fingerprint's pointer.
+//
+// ctx is the caller's. Once the attempt is stored, a caller who hangs up does
+// not stop anything; who has gone by the end gets no lease, so what was minted
+// is ended at once.
+func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
+	if !b.work.enter() {
+		return nil, failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
+	}
+	defer b.work.leave()
+
+	t := r.target
+	if err := b.refuseRepeat(ctx, r); err != nil {
+		return nil, err
+	}
+	if err := b.refuseTooSoon(r); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	before := *t
+	if err := b.begin(ctx, r); err != nil {
+		// Half of the round may be stored: an attempt that never reached C1.
+		_ = b.storeOutcome(ctx, &before, "")
+		return nil, err
+	}
+
+	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.session.config.RequestTimeout)
+	defer cancel()
+	m, err := b.callC1(callCtx, r.session.client, t)
+	switch {
+	case err != nil && c1api.OutcomeUnknown(err):
+		return nil, b.outcomeUnknown(ctx, r, err)
+	case err != nil:
+		return nil, b.definitelyFailed(ctx, r, before, err)
+	}
+	if err := b.finish(ctx, r, m); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil && r.outcome == outcomeIssued {
+		b.undelivered(ctx, r.session, t, t.Version)
+		return nil, ctx.Err()
+	}
+	return m, nil
+}
+
+// refuseRepeat recognises a request that Vault re-sent after a plugin died: it
+// must not rotate again, since its first run may have.
+func (b *backend) refuseRepeat(ctx context.Context, r rotation) error {
+	t, id := r.target, r.origin.RequestID
+	if id == "" {
+		return nil
+	}
+	if t.Attempt != nil && t.Attempt.RequestID == id {
+		return failWith(statusOutcomeUnknown,
+			"outcome unknown: this request was already sent to C1 for %s and its answer was lost; another request rotates again and settles it", t.Ref)
+	}
+	if rec := t.recordOfRequest(id); rec != nil && rec.Outcome == outcomeIssued {
+		b.undelivered(ctx, r.session, t, rec.Version)
+		return failWith(statusOutcomeUnknown,
+			"this request already rotated %s to version %d and its answer was lost; what it minted is being ended, another request rotates again", t.Ref, rec.Version)
+	}
+	return nil
+}
+
+func (b *backend) refuseTooSoon(r rotation) error {
+	t := r.target
+	if r.plan != nil && len(t.Retire) >= maxPendingRetirements {
+		return failWith(http.StatusTooManyRequests,
+			"%s has %d live leases, the most one target can have: revoke leases or shorten max_ttl", t.Ref, len(t.Retire))
+	}
+	// An unknown outcome heals by the next rotation, which must not have to wait.
+	if r.cooldown <= 0 || t.Current == nil || t.Attempt != nil {
+		return nil
+	}
+	next := t.Current.RotatedAt.Add(r.cooldown)
+	if now := b.now(); now.Before(next) {
+		return failWith(http.StatusTooManyRequests, "%s is cooling down after its last rotation: the next one is allowed in %s, at %s",
+			t.Ref, next.Sub(now).Round(time.Second), rfc3339(next))
+	}
+	return nil
+}
+
+// begin stores the attempt and the due entry that will settle it, in one round.
+// An older open attempt is superseded, on record.
+func (b *backend) begin(ctx context.Context, r rotation) error {
+	id, err := uuid.GenerateUUID()
+	if err != nil {
+		return err
+	}
+	t, now := r.target, b.now()
+	a := &attempt{origin: r.origin, SettleAt: now.Add(2 * r.session.config.RequestTimeout)}
+	a.ID, a.StartedAt, a.Binding = id, now, t.Binding
+	if open := t.Attempt; open != nil {
+		t.addRecord(record{origin: open.origin, Outcome: outcomeSuperseded, FinishedAt: now, Error: open.Unknown})
+		a.LateUntil = later(open.SettleAt, open.LateUntil)
+	}
+	t.Attempt = a
+
+	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	err = parallel(
+		func() error { return b.due.put(store, t.Ref, a.SettleAt) },
+		func() error { return writeTarget(store, b.storage, t, "") },
+	)
+	if err != nil {
+		return fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
+	}
+	return nil
+}
+
+// definitelyFailed records that C1 did not rotate. An older attempt that this
+// one would have superseded is open again: its outcome is as unknown as before.
+func (b *backend) definitelyFailed(ctx context.Context, r rotation, before target, cause error) error {
+	t, now := r.target, b.now()
+	failed := record{origin: t.Attempt.origin, Outcome: outcomeFailed, FinishedAt: now, Error: cause.Error()}
+	t.Attempt, t.Records = before.Attempt, before.Records
+	t.addRecord(failed)
+	b.announce(ctx, t, failed)
+	if err := b.storeOutcome(ctx, t, ""); err != nil {
+		b.Logger().Error("could not record a failed rotation; it shows as ambiguous until settled", "target", t.Ref.String(), "error", err)
+	}
+	return fromC1(cause)
+}
+
+// outcomeUnknown leaves the attempt open, marks it, and tells the caller.
+func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) error {
+	t := r.target
+	t.Attempt.Unknown = cause.Error()
+	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
+	if err := b.storeOutcome(ctx, t, ""); err != nil {
+		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
+	}
+	return failWith(statusOutcomeUnknown,
+		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); rotating again settles it, until then status shows it as ambiguous", t.Ref, cause)
+}
+
+// finish stores the outcome of a rotation that C1 carried out.
+func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
+	t, now := r.target, b.now()
+	t.Version++
+	done := record{
+		origin: t.Attempt.origin, Version: t.Version, Outcome: r.outcome, FinishedAt: now,
+		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
+		ExpiresAt: m.ExpiresAt, Warning: m.Warning,
+	}
+	if r.plan != nil {
+		if end := r.plan(now, m); end != nil {
+			end.Version, end.CredentialID, end.Fingerprint = t.Version, m.CredentialID, m.Fingerprint
+			t.Retire = append(t.Retire, *end)
+			done.EndsAt = end.At
+		}
+	}
+	t.VerifyAt = time.Time{}
+	if t.Attempt.LateUntil.After(now) {
+		t.VerifyAt = t.Attempt.LateUntil
+	}
+	t.Attempt = nil
+	t.Current = &credential{
+		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
+		RotatedAt: now, ExpiresAt: m.ExpiresAt, Drifted: m.Warning,
+	}
+	t.addRecord(done)
+	if err := b.storeOutcome(ctx, t, m.Fingerprint); err != nil {
+		b.abandon(ctx, r, m)
+		return failWith(statusOutcomeUnknown,
+			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
+	}
+	b.announce(ctx, t, done)
+	return nil
+}
+
+// storeOutcome writes what happened, again if storage fails: it cannot be
+// asked for at C1 afterwards.
+func (b *backend) storeOutcome(ctx context.Context, t *target, fingerprint string) error {
+	var err error
+	for range storeTries {
+		store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		err = writeTarget(store, b.storage, t, fingerprint)
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// abandon ends a credential whose rotation could not be stored. Storage most
+// likely still holds the open attempt, so the target shows as ambiguous.
+func (b *backend) abandon(ctx context.Context, r rotation, m *material) {
+	t := r.target
+	if t.Ref.Kind == kindConnector {
+		if err := b.revokeAtC1(context.WithoutCancel(ctx), r.session, t.Ref, m.CredentialID); err != nil {
+			b.Logger().Error("a credential that could not be stored could not be ended either; end it at C1",
+				"target", t.Ref.String(), "credential_id", m.CredentialID, "error", err)
+			return
+		}
+	}
+	t.recordOf(t.Version).Outcome = outcomeUndelivered
+	t.dropRetirement(t.Version)
+	_ = b.storeOutcome(ctx, t, "")
+}
+
+// undelivered ends what was minted for a caller who is not there any more.
+func (b *backend) undelivered(ctx context.Context, s *session, t *target, version int) {
+	ctx = context.WithoutCancel(ctx)
+	rec := t.recordOf(version)
+	if rec == nil {
+		return
+	}
+	rec.Outcome = outcomeUndelivered
+	b.announce(ctx, t, *rec)
+	t.dropRetirement(version)
+	if t.Ref.Kind == kindConnector {
+		// on_lease_end=keep spares what somebody holds; this nobody does.
+		t.Retire = append(t.Retire, retirement{Version: version, CredentialID: rec.CredentialID, At: b.now()})
+		t.retired(version, b.revokeAtC1(ctx, s, t.Ref, rec.CredentialID), b.now())
+	}
+	if err := b.storeWithNextLook(ctx, t); err != nil {
+		b.Logger().Error("could not record an undelivered credential; it ends with its planned retirement",
+			"target", t.Ref.String(), "version", version, "error", err)
+	}
+}
+
+// callC1 rotates and turns the answer into material, for either kind.
+func (b *backend) callC1(ctx context.Context, client *c1api.Client, t *target) (*material, error) {
+	if t.Ref.Kind == kindConnector {
+		c, err := client.RotateConnectorCredential(ctx, t.Ref.AppID, t.Ref.ConnectorID)
+		if err != nil {
+			return nil, err
+		}
+		return connectorMaterial(t.Ref, c), nil
+	}
+	decoy, m, err := client.RotateDecoy(ctx, t.Ref.DecoyID)
+	if err != nil {
+		return nil, err
+	}
+	return decoyMaterial(t.Ref, decoy, m), nil
+}
+
+// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it on findings.
+func fingerprintOf(secret string) string {
+	if secret == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// differs reports whether C1 shows another fingerprint; "" shows nothing.
+func differs(shown, held string) bool {
+	return shown != "" && held != "" && !strings.EqualFold(shown, held)
+}
+
+// announce logs a rotation's end and sends it as an event.
+func (b *backend) announce(ctx context.Context, t *target, r record) {
+	fields := []any{
+		"target", t.Ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
+		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
+	}
+	succeeded := r.Outcome == outcomeIssued || r.Outcome == outcomeDiscarded
+	if succeeded {
+		b.Logger().Info("rotated", fields...)
+	} else {
+		b.Logger().Warn("rotation did not end well", append(fields, "error", r.Error)...)
+	}
+	eventType := string(t.Ref.Kind) + "-rotate"
+	if !succeeded {
+		eventType += "-fail"
+	}
+	bindings, creds := t.Ref.Kind.paths()
+	b.sendEvent(ctx, eventType,
+		logical.EventMetadataModified, fmt.Sprint(succeeded),
+		logical.EventMetadataOperation, r.Reason,
+		logical.EventMetadataPath, creds+"/"+r.Binding,
+		logical.EventMetadataDataPath, bindings+"/"+r.Binding+"/history",
+		"name", r.Binding,
+		"outcome", r.Outcome,
+		"version", fmt.Sprint(r.Version),
+		"fingerprint_sha256", r.Fingerprint,
+	)
+}

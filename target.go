@@ -1,0 +1,326 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	targetPrefix      = "target/"
+	fingerprintPrefix = "fingerprint/"
+	attentionPrefix   = "attention/"
+
+	// maxPendingRetirements keeps a target's entry below the size that Raft
+	// takes (1 MiB): each live lease of a connector holds one retirement.
+	maxPendingRetirements = 1000
+)
+
+// kind is what a binding points at.
+type kind string
+
+const (
+	kindConnector kind = "connector"
+	kindDecoy     kind = "decoy"
+)
+
+// paths returns the path prefixes of the kind's bindings and of its vends.
+func (k kind) paths() (bindings, creds string) {
+	if k == kindDecoy {
+		return "decoys", "decoy-creds"
+	}
+	return "connectors", "connector-creds"
+}
+
+// targetRef names one connector or decoy at C1.
+type targetRef struct {
+	Kind        kind   `json:"kind"`
+	AppID       string `json:"app_id,omitempty"`
+	ConnectorID string `json:"connector_id,omitempty"`
+	DecoyID     string `json:"decoy_id,omitempty"`
+}
+
+// key is <kind>/<id>, unique and safe as a storage key: IDs hold no comma and
+// no slash (see validID).
+func (r targetRef) key() string {
+	if r.Kind == kindDecoy {
+		return string(kindDecoy) + "/" + url.PathEscape(r.DecoyID)
+	}
+	return string(kindConnector) + "/" + url.PathEscape(r.AppID) + "," + url.PathEscape(r.ConnectorID)
+}
+
+func parseTargetKey(k, id string) (targetRef, bool) {
+	switch kind(k) {
+	case kindDecoy:
+		decoyID, err := url.PathUnescape(id)
+		return targetRef{Kind: kindDecoy, DecoyID: decoyID}, err == nil
+	case kindConnector:
+		app, connector, ok := strings.Cut(id, ",")
+		appID, err1 := url.PathUnescape(app)
+		connectorID, err2 := url.PathUnescape(connector)
+		return targetRef{Kind: kindConnector, AppID: appID, ConnectorID: connectorID}, ok && err1 == nil && err2 == nil
+	default:
+		return targetRef{}, false
+	}
+}
+
+func (r targetRef) String() string {
+	if r.Kind == kindDecoy {
+		return "decoy " + r.DecoyID
+	}
+	return "connector " + r.ConnectorID + " of app " + r.AppID
+}
+
+// target is all that the engine knows of one connector or decoy: one storage
+// entry, written whole. It outlives its binding.
+type target struct {
+	Ref     targetRef `json:"ref"`
+	Tenant  string    `json:"tenant"`            // C1 URL that all of this belongs to
+	Binding string    `json:"binding,omitempty"` // name of the binding that holds it
+	Version int       `json:"version"`           // of the last rotation that succeeded
+
+	// Attempt is a rotation whose outcome is not stored. While it is there the
+	// target is ambiguous, or a rotation is running.
+	Attempt *attempt    `json:"attempt,omitempty"`
+	Current *credential `json:"current,omitempty"`
+	// Baseline is the fingerprint that C1 showed for a decoy before this mount
+	// first rotated it.
+	Baseline string       `json:"baseline,omitempty"`
+	Retire   []retirement `json:"retire,omitempty"`
+	// VerifyAt asks for a second look: the current credential followed an
+	// attempt of unknown outcome, which C1 may still commit until then.
+	VerifyAt time.Time `json:"verify_at,omitzero"`
+	// Attention are the reasons under which attention/ holds an entry.
+	Attention []string `json:"attention,omitempty"`
+	Records   []record `json:"records,omitempty"` // oldest first
+
+	historyLimit int // how many records to keep, from config; 0 keeps all
+}
+
+// fingerprintPointer is what fingerprint/<sha256> holds.
+type fingerprintPointer struct {
+	Ref     targetRef `json:"ref"`
+	Version int       `json:"version"`
+}
+
+// attempt is one rotation between "about to ask C1" and "outcome stored".
+type attempt struct {
+	origin
+	// SettleAt is when C1 can no longer commit it late.
+	SettleAt time.Time `json:"settle_at"`
+	// Unknown says why the outcome is unknown; empty while it may be running.
+	Unknown string `json:"unknown,omitempty"`
+	// Settled: C1 was asked, or cannot be; only a new rotation helps.
+	Settled bool `json:"settled,omitempty"`
+	// LateUntil is when C1 can no longer commit an attempt that this one took
+	// the place of.
+	LateUntil time.Time `json:"late_until,omitzero"`
+}
+
+// credential is what is known of the material that was vended last; never the
+// material itself.
+type credential struct {
+	CredentialID string    `json:"credential_id,omitempty"`
+	ClientID     string    `json:"client_id,omitempty"`
+	Fingerprint  string    `json:"fingerprint_sha256,omitempty"`
+	RotatedAt    time.Time `json:"rotated_at"`
+	ExpiresAt    time.Time `json:"expires_at,omitzero"`
+	// Drifted says why this is no longer what C1 holds.
+	Drifted string `json:"drifted,omitempty"`
+}
+
+// retirement is a vended credential whose end is planned.
+type retirement struct {
+	Version      int       `json:"version"`
+	CredentialID string    `json:"credential_id,omitempty"` // connectors: revoked by this ID
+	Fingerprint  string    `json:"fingerprint_sha256,omitempty"`
+	At           time.Time `json:"at"` // not before; after a failure the next try
+	Failures     int       `json:"failures,omitempty"`
+	LastError    string    `json:"last_error,omitempty"`
+}
+
+// Reasons for which a target needs attention, as status shows them.
+const (
+	attentionAmbiguous = "ambiguous" // a rotation's outcome is unknown
+	attentionRetiring  = "retiring"  // a credential could not be ended yet
+	attentionDrifted   = "drifted"   // C1 holds something other than what was vended
+)
+
+// States of a target that needs no attention.
+const (
+	stateReady    = "ready"
+	stateRotating = "rotating"
+)
+
+// problems returns the reasons for attention, each with what to tell a person.
+func (t *target) problems() map[string]string {
+	p := map[string]string{}
+	if t.Attempt != nil && t.Attempt.Unknown != "" {
+		p[attentionAmbiguous] = t.Attempt.Unknown
+	}
+	if t.Current != nil && t.Current.Drifted != "" {
+		p[attentionDrifted] = t.Current.Drifted
+	}
+	failing := 0
+	last := ""
+	for _, r := range t.Retire {
+		if r.Failures > 0 {
+			failing++
+			last = r.LastError
+		}
+	}
+	if failing > 0 {
+		p[attentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet, the last for: %s", failing, last)
+	}
+	return p
+}
+
+// state is one word for a binding's health.
+func (t *target) state(now time.Time) string {
+	p := t.problems()
+	for _, reason := range []string{attentionAmbiguous, attentionDrifted} {
+		if _, ok := p[reason]; ok {
+			return reason
+		}
+	}
+	switch {
+	case t.Attempt == nil:
+		return stateReady
+	case now.After(t.Attempt.SettleAt):
+		return attentionAmbiguous // nobody has come to mark it yet
+	default:
+		return stateRotating
+	}
+}
+
+// knownFingerprint is what C1 should show for a decoy that nobody else rotated.
+func (t *target) knownFingerprint() string {
+	if t.Current != nil {
+		return t.Current.Fingerprint
+	}
+	return t.Baseline
+}
+
+// nextLook is when settle has something to do, or zero.
+func (t *target) nextLook() time.Time {
+	var next time.Time
+	consider := func(at time.Time) {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	if t.Attempt != nil && !t.Attempt.Settled {
+		consider(t.Attempt.SettleAt)
+	}
+	consider(t.VerifyAt)
+	for _, r := range t.Retire {
+		consider(r.At)
+	}
+	return next
+}
+
+// retirementOf returns the index of the version's planned end, or -1.
+func (t *target) retirementOf(version int) int {
+	return slices.IndexFunc(t.Retire, func(r retirement) bool { return r.Version == version })
+}
+
+func (t *target) dropRetirement(version int) {
+	t.Retire = slices.DeleteFunc(t.Retire, func(r retirement) bool { return r.Version == version })
+}
+
+func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target, error) {
+	entry, err := s.Get(ctx, targetPrefix+ref.key())
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	var t target
+	if err := entry.DecodeJSON(&t); err != nil {
+		return nil, fmt.Errorf("stored state of %s: %w", ref, err)
+	}
+	return &t, nil
+}
+
+// writeTarget stores the state, beside it a fingerprint's pointer if one is
+// given, and keeps attention/ in step: a new reason is written in the same
+// round, one that has passed is dropped after. In the ordinary case it is one
+// write.
+func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint string) error {
+	problems := t.problems()
+	before := t.Attention
+	t.Attention = nil
+	var added, passed []string
+	for _, reason := range []string{attentionAmbiguous, attentionDrifted, attentionRetiring} {
+		_, now := problems[reason]
+		was := slices.Contains(before, reason)
+		if now {
+			t.Attention = append(t.Attention, reason)
+		}
+		switch {
+		case now && !was:
+			added = append(added, reason)
+		case was && !now:
+			passed = append(passed, reason)
+		}
+	}
+	gone := t.pruneRecords()
+
+	value, err := json.Marshal(t)
+	if err != nil {
+		return err
+	}
+	writes := []func() error{func() error {
+		return s.Put(ctx, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value, SealWrap: true})
+	}}
+	if fingerprint != "" {
+		writes = append(writes, func() error {
+			pointer, err := logical.StorageEntryJSON(fingerprintPrefix+fingerprint, fingerprintPointer{Ref: t.Ref, Version: t.Version})
+			if err != nil {
+				return err
+			}
+			return s.Put(ctx, pointer)
+		})
+	}
+	for _, reason := range added {
+		writes = append(writes, func() error {
+			return s.Put(ctx, &logical.StorageEntry{Key: attentionKey(reason, t.Ref)})
+		})
+	}
+	if err := parallel(writes...); err != nil {
+		t.Attention = before
+		return err
+	}
+	// What is left to drop is only untidy if it stays.
+	for _, reason := range passed {
+		_ = s.Delete(ctx, attentionKey(reason, t.Ref))
+	}
+	for _, fp := range gone {
+		_ = s.Delete(ctx, fingerprintPrefix+fp)
+	}
+	return nil
+}
+
+func attentionKey(reason string, ref targetRef) string {
+	return attentionPrefix + reason + "/" + ref.key()
+}
+
+// parallel runs one round of storage writes and returns the first error.
+func parallel(writes ...func() error) error {
+	if len(writes) == 1 {
+		return writes[0]()
+	}
+	var group errgroup.Group
+	for _, write := range writes {
+		group.Go(write)
+	}
+	return group.Wait()
+}

@@ -1,0 +1,127 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/wrapping"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// vend rotates a binding's target and hands the new material out with a lease.
+func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, reason string) (*logical.Response, error) {
+	if !b.WriteSafeReplicationState() {
+		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
+	}
+	name := d.Get("name").(string)
+	if err := validName(name); err != nil {
+		return nil, err
+	}
+	placement := d.Get("placement").(string)
+	if placement != "" && reason == reasonRead {
+		return nil, refuse("placement goes with a write, which keeps it in the record")
+	}
+	if err := validLabel("placement", placement); err != nil {
+		return nil, err
+	}
+	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := b.lockTarget(ctx, bind.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	// The binding may have changed while this caller waited for its turn.
+	ref := bind.Ref
+	if bind, err = b.bindingToVend(ctx, req.Storage, k, name, reason); err != nil {
+		return nil, err
+	}
+	if bind.Ref != ref {
+		return nil, refuse("%s was bound to another target in the meantime: try again", name)
+	}
+	s, err := b.session(ctx, req.Storage)
+	if err != nil {
+		return nil, err
+	}
+	lease, err := b.leaseTerms(bind)
+	if err != nil {
+		return nil, err
+	}
+	t, err := readTarget(ctx, req.Storage, ref)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		t = &target{Ref: ref, Binding: name, Tenant: s.config.tenant()}
+	}
+	t.historyLimit = s.config.HistoryLimit
+
+	asked := originOf(req)
+	asked.Reason, asked.Placement = reason, placement
+	m, err := b.rotate(ctx, rotation{
+		session: s, target: t, origin: asked, cooldown: bind.Cooldown, outcome: outcomeIssued,
+		plan: planFor(bind, lease),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.vended(bind, t, m, lease.capped(b.now(), m.ExpiresAt))
+}
+
+// bindingToVend reads the binding and refuses what its rotate_on does not allow.
+func (b *backend) bindingToVend(ctx context.Context, s logical.Storage, k kind, name, reason string) (*binding, error) {
+	bind, err := readBinding(ctx, s, k, name)
+	if err != nil {
+		return nil, err
+	}
+	bindings, creds := k.paths()
+	if bind == nil {
+		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
+	}
+	if reason == reasonRead && bind.RotateOn == rotateOnWrite {
+		return nil, refuse("%s/%s has rotate_on=write, so a read changes and returns nothing: write %s/%s to rotate", bindings, name, creds, name)
+	}
+	return bind, nil
+}
+
+// planFor plans the end of a vended credential, for when Vault never makes a
+// lease of it or gives the lease up.
+func planFor(bind *binding, l terms) func(time.Time, *material) *retirement {
+	if bind.OnLeaseEnd == leaseEndKeep {
+		return nil
+	}
+	return func(now time.Time, m *material) *retirement {
+		return &retirement{At: now.Add(l.capped(now, m.ExpiresAt).maxTTL + retireSlack)}
+	}
+}
+
+// vended answers with the material and its lease.
+func (b *backend) vended(bind *binding, t *target, m *material, l terms) (*logical.Response, error) {
+	data := maps.Clone(m.Data)
+	data["version"] = t.Version
+	resp := &logical.Response{Data: data}
+	for _, warning := range l.warnings {
+		resp.AddWarning(warning)
+	}
+	if m.Warning != "" {
+		resp.AddWarning(m.Warning)
+	}
+	if bind.WrapTTL > 0 {
+		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
+	}
+	secret := b.Secret(secretTypeConnectorCreds)
+	if t.Ref.Kind == kindDecoy {
+		secret = b.Secret(secretTypeDecoyCreds)
+	}
+	return attachLease(secret, resp, &lease{
+		Ref: t.Ref, Tenant: t.Tenant, Version: t.Version, CredentialID: m.CredentialID, OnLeaseEnd: bind.OnLeaseEnd,
+		TTL: seconds(l.ttl), MaxTTL: seconds(l.maxTTL), ExpiresAt: time.Now().Add(l.ttl),
+	}, l)
+}
