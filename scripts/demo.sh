@@ -12,7 +12,7 @@ umask 077
 
 mode=${1:-demo}
 repo=$PWD
-logs=$repo/bin/demo-logs
+logs=$repo/bin/${mode#-}-logs
 work=$(cd "$(mktemp -d)" && pwd -P) # Vault takes no symbolic link as plugin directory
 pids=()
 
@@ -30,7 +30,7 @@ run() {
   printf '\n$ %s\n' "$1"
   local status=0
   out=$(eval "$1" 2>&1) || status=$?
-  printf '%s\n' "$out"
+  [[ -z $out ]] || printf '%s\n' "$out"
   ((status == 0)) || fail "this should have worked (it ended with $status): $1"
 }
 
@@ -39,7 +39,7 @@ refused() {
   printf '\n$ %s\n' "$1"
   local status=0
   out=$(eval "$1" 2>&1) || status=$?
-  printf '%s\n' "$out"
+  [[ -z $out ]] || printf '%s\n' "$out"
   ((status != 0)) || fail "this should have been refused: $1"
 }
 
@@ -137,10 +137,10 @@ echo "runs at $c1_url"
 about=$("$server" version)
 bold "${about%%,*}, as a dev server"
 port=$(free_port)
+unset "${!VAULT_@}" "${!BAO_@}" # whatever the caller uses Vault for
 export VAULT_ADDR=http://127.0.0.1:$port BAO_ADDR=http://127.0.0.1:$port
 VAULT_TOKEN=demo-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 export VAULT_TOKEN BAO_TOKEN=$VAULT_TOKEN
-unset VAULT_NAMESPACE VAULT_CACERT VAULT_FORMAT VAULT_WRAP_TTL BAO_NAMESPACE BAO_FORMAT
 options=(-dev -dev-no-store-token "-dev-listen-address=127.0.0.1:$port" "-dev-plugin-dir=$work/plugins")
 if [[ $cli == bao ]]; then # takes audit devices over its API only when told so
   echo 'unsafe_allow_api_audit_creation = true' >server.hcl
@@ -165,8 +165,8 @@ own_id=$(seeded client_id)
 app_id=$(seeded app_id)
 connector_id=$(seeded connector_id)
 decoy_id=$(seeded connector_client)
-seeded client_secret >c1-secret
-cat c1-secret >>secrets
+seeded client_secret | tr -d '\n' >c1-secret # a line end would be part of the secret
+printf '%s\n' "$(cat c1-secret)" >>secrets
 run "$cli write c1/config client_id='$own_id' client_secret=@c1-secret ca_cert=@c1-ca.pem"
 run "$cli read c1/config"
 shows "client_id"
@@ -239,7 +239,7 @@ refused "VAULT_TOKEN=\$(cat wrapping-token) $cli unwrap"
 
 bold "The lease ends, and with it exactly that credential at C1"
 run "$login -client-id '$client_id' -secret-file connector-secret"
-run "$cli lease revoke $lease_id"
+run "$cli lease revoke -sync $lease_id"
 refused "$login -client-id '$client_id' -secret-file connector-secret"
 shows 'login failed'
 
@@ -273,7 +273,9 @@ shows "$planted"
 run "$cli read c1/status"
 
 bold "The audit log tells what was vended, and shows no secret"
-run "grep '\"path\":\"c1/decoy-creds/bait\"' $logs/audit.log | tail -n 1 | grep -oE '\"(client_secret|fingerprint_sha256|placement)\":\"[^\"]*\"'"
+run "grep -F '\"path\":\"c1/connector-creds/github\"' $logs/audit.log | grep -oE '\"(client_secret|fingerprint_sha256)\":\"[^\"]*\"'"
+shows '"client_secret":"hmac-sha256:'
+run "grep -F '\"path\":\"c1/decoy-creds/bait\"' $logs/audit.log | tail -n 1 | grep -oE '\"(client_secret|fingerprint_sha256|placement)\":\"[^\"]*\"'"
 shows '"client_secret":"hmac-sha256:'
 shows "\"fingerprint_sha256\":\"$planted\""
 shows '"placement":"web-1:/srv/app/.env"'

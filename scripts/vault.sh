@@ -18,5 +18,5 @@ for name in vault bao; do
     exit
   fi
 done
-make --no-print-directory bin/vault >&2
+make -s bin/vault >&2
 echo "$PWD/bin/vault"
