@@ -34,6 +34,11 @@ path "sys/plugins/catalog/secret/vault-plugin-c1" {
   capabilities = ["create", "read", "update", "delete", "sudo"]
 }
 
+path "sys/plugins/reload/secret/vault-plugin-c1" {
+  capabilities = ["update", "sudo"]
+}
+
+# The same on OpenBao.
 path "sys/plugins/reload/backend" {
   capabilities = ["update", "sudo"]
 }
