@@ -40,7 +40,7 @@ func findings(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 	if err != nil {
 		return fmt.Errorf("build the request: %w", err)
 	}
-	response, err := client.Do(rq) //nolint:gosec // the emulator that the user names
+	response, err := client.Do(rq)
 	if err != nil {
 		return fmt.Errorf("ask for findings: %w", err)
 	}

@@ -6,6 +6,7 @@ package c1test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -24,6 +25,7 @@ type listener struct {
 
 	mu     sync.Mutex
 	server *http.Server // nil while down
+	socket net.Listener
 }
 
 func listen(addr string, ca *authority, h http.Handler) (*listener, error) {
@@ -43,22 +45,22 @@ func (l *listener) start() error {
 		return fmt.Errorf("listen for C1 requests: %w", err)
 	}
 	l.addr = socket.Addr().String()
-	l.server = &http.Server{
+	server := &http.Server{
 		Handler:           l.handler,
 		ReadHeaderTimeout: 30 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0), // faults break connections on purpose
 	}
-	serve := func() error { return l.server.Serve(socket) }
+	serve := func() error { return server.Serve(socket) }
 	if l.tls != nil {
-		l.server.TLSConfig = &tls.Config{
+		server.TLSConfig = &tls.Config{
 			Certificates: []tls.Certificate{l.tls.server},
 			MinVersion:   tls.VersionTLS12,
 		}
-		serve = func() error { return l.server.ServeTLS(socket, "", "") }
+		serve = func() error { return server.ServeTLS(socket, "", "") }
 	}
-	server := l.server
+	l.server, l.socket = server, socket
 	go func() {
-		if err := serve(); err != http.ErrServerClosed { //nolint:errorlint // documented to be bare
+		if err := serve(); !errors.Is(err, http.ErrServerClosed) {
 			_ = server.Close()
 		}
 	}()
@@ -75,7 +77,9 @@ func (l *listener) stop() error {
 	}
 	server := l.server
 	l.server = nil
-	return server.Close()
+	err := server.Close()
+	_ = l.socket.Close() // in case the server had not begun to serve it
+	return err
 }
 
 // withPortZero returns addr with port 0, for the second and later tenants.

@@ -120,7 +120,7 @@ func Login(ctx context.Context, client *http.Client, in LoginRequest) (string, e
 	case err != nil:
 		return "", err
 	case httpStatus != http.StatusOK:
-		return "", &LoginError{Status: httpStatus, Code: out.oauthError.Code}
+		return "", &LoginError{Status: httpStatus, Code: out.Code}
 	case out.AccessToken == "":
 		return "", fmt.Errorf("the token endpoint answered without a token")
 	}

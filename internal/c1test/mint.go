@@ -17,7 +17,7 @@ import (
 )
 
 // secretPrefix starts every client secret that carries a key.
-const secretPrefix = "secret-token:conductorone.com:v1:" //nolint:gosec // a prefix, not a secret
+const secretPrefix = "secret-token:conductorone.com:v1:"
 
 var (
 	adjectives = []string{"brave", "calm", "clever", "curious", "eager", "gentle", "quiet", "rapid", "strange", "witty"}

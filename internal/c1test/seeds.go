@@ -44,7 +44,7 @@ type Seeds struct {
 	Tenant            string            `json:"tenant"`
 	URL               string            `json:"url"`
 	ClientID          string            `json:"client_id"`
-	ClientSecret      string            `json:"client_secret"` //nolint:gosec // the emulator's own
+	ClientSecret      string            `json:"client_secret"`
 	PlainClientID     string            `json:"plain_client_id"`
 	PlainClientSecret string            `json:"plain_client_secret"`
 	UserID            string            `json:"user_id"`
