@@ -1,0 +1,76 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vaulttest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+)
+
+// PluginVersion is what the plugin under test says its version is.
+const PluginVersion = "v0.1.0-test"
+
+// PluginName is the plugin's name in Vault's catalog and of its binary.
+const PluginName = "vault-plugin-c1"
+
+// repository is the root of the main module.
+func repository() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(file), "..", "..")
+}
+
+// VaultBinary returns the path of the server to test against: C1_E2E_VAULT, or
+// else bin/vault of this repository.
+func VaultBinary() (string, error) {
+	path := os.Getenv("C1_E2E_VAULT")
+	if path == "" {
+		path = filepath.Join(repository(), "bin", "vault")
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(path); err != nil || info.IsDir() {
+		return "", fmt.Errorf("no Vault server at %s: run make e2e, which builds it, or set C1_E2E_VAULT", path)
+	}
+	return path, nil
+}
+
+// builtPlugin is the plugin as built for this process.
+type builtPlugin struct {
+	path   string
+	sha256 string
+}
+
+// buildPlugin builds the plugin from the sources as they are, once per process;
+// with the race detector if the tests have it.
+var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) {
+	dir, err := os.MkdirTemp("", "c1-plugin-")
+	if err != nil {
+		return nil, err
+	}
+	onExit(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, PluginName)
+	args := []string{"build", "-ldflags", "-X main.version=" + PluginVersion, "-o", path}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "./cmd/"+PluginName)...) //nolint:noctx // bounded by the test's timeout
+	build.Dir = repository()
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(raw)
+	return &builtPlugin{path: path, sha256: hex.EncodeToString(sum[:])}, nil
+})

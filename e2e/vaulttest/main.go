@@ -1,0 +1,57 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vaulttest
+
+import (
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+var exits struct {
+	mu    sync.Mutex
+	funcs []func()
+}
+
+// onExit runs f when the test process ends by way of Main.
+func onExit(f func()) {
+	exits.mu.Lock()
+	defer exits.mu.Unlock()
+	exits.funcs = append(exits.funcs, f)
+}
+
+func cleanUp() {
+	exits.mu.Lock()
+	funcs := slices.Clone(exits.funcs)
+	exits.funcs = nil
+	exits.mu.Unlock()
+	for _, f := range slices.Backward(funcs) {
+		f()
+	}
+}
+
+// Main runs the tests of a package, and ends what they left running even when
+// they are interrupted.
+func Main(m *testing.M) {
+	// Whatever the caller uses Vault for must not reach the tests.
+	for _, pair := range os.Environ() {
+		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_") {
+			_ = os.Unsetenv(name)
+		}
+	}
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-interrupted
+		cleanUp()
+		os.Exit(130)
+	}()
+	code := m.Run()
+	cleanUp()
+	os.Exit(code)
+}

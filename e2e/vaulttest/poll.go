@@ -1,0 +1,33 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vaulttest
+
+import (
+	"testing"
+	"time"
+)
+
+const pollEvery = 100 * time.Millisecond
+
+// Eventually tries until try returns nil, and fails the test with its last
+// error when that takes longer than timeout.
+func Eventually(t testing.TB, timeout time.Duration, try func() error) {
+	t.Helper()
+	if err := poll(timeout, try); err != nil {
+		t.Fatalf("not within %s: %v", timeout, err)
+	}
+}
+
+func poll(timeout time.Duration, try func() error) error {
+	deadline := time.Now().Add(timeout)
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		err := try()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		<-ticker.C
+	}
+}

@@ -1,0 +1,362 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vaulttest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+)
+
+// Kinds of storage for Options.
+const (
+	Inmem = "inmem"
+	Raft  = "raft"
+)
+
+const (
+	startTimeout = 60 * time.Second
+	tailOfLogs   = 8 << 10
+)
+
+// Options is what Start takes; the zero value is a server in memory with an
+// audit device.
+type Options struct {
+	Storage         string   // Inmem (default) or Raft, which survives Restart
+	NoAudit         bool     // no file audit device
+	Env             []string // for the server and its plugins, NAME=value
+	DefaultLeaseTTL string
+	MaxLeaseTTL     string
+	LogLevel        string // default trace, so that the search for secrets sees all
+}
+
+// Server is a real Vault server, as one test sees it.
+type Server struct {
+	t testing.TB
+	*instance
+	outputs *outputs
+
+	// Root is a client with the root token.
+	Root *api.Client
+}
+
+// instance is the server itself, which several tests may share.
+type instance struct {
+	options   Options
+	dir       string
+	addr      string
+	binary    string
+	plugin    *builtPlugin
+	rootToken string
+	unsealKey string
+	shared    bool
+
+	mu     sync.Mutex
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+// Start runs a Vault server, initialised and unsealed, until the test ends.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	s := &Server{t: t, instance: newInstance(t, o), outputs: &outputs{}}
+	t.Cleanup(func() {
+		t.Helper()
+		s.searchForSecrets()
+		s.Stop()
+		s.reportTrouble()
+		_ = os.RemoveAll(s.dir)
+	})
+	s.initialise()
+	return s
+}
+
+// With returns the same server as another test (or subtest) sees it.
+func (s *Server) With(t testing.TB) *Server {
+	view := &Server{t: t, instance: s.instance, outputs: s.outputs}
+	view.Root = view.Client(s.rootToken)
+	return view
+}
+
+func newInstance(t testing.TB, o Options) *instance {
+	t.Helper()
+	if o.Storage == "" {
+		o.Storage = Inmem
+	}
+	if o.LogLevel == "" {
+		o.LogLevel = "trace"
+	}
+	binary, err := VaultBinary()
+	fatalIf(t, err)
+	plugin, err := buildPlugin()
+	fatalIf(t, err)
+	// Not t.TempDir: a shared server outlives the test that starts it. Vault
+	// takes no symbolic link on the way to the plugins.
+	dir, err := os.MkdirTemp("", "c1-e2e-")
+	fatalIf(t, err)
+	dir, err = filepath.EvalSymlinks(dir)
+	fatalIf(t, err)
+	onExit(func() { _ = os.RemoveAll(dir) })
+	for _, sub := range []string{"plugins", "data", "home"} {
+		fatalIf(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
+	}
+	in := &instance{options: o, dir: dir, binary: binary, plugin: plugin}
+	fatalIf(t, copyFile(plugin.path, filepath.Join(dir, "plugins", PluginName), 0o700))
+	fatalIf(t, in.configure())
+	fatalIf(t, in.run())
+	return in
+}
+
+// configure writes the server's configuration for ports that are free now.
+func (in *instance) configure() error {
+	ports, err := freePorts(2)
+	if err != nil {
+		return err
+	}
+	in.addr = "http://" + ports[0]
+	var c strings.Builder
+	if in.options.Storage == Raft {
+		fmt.Fprintf(&c, "storage \"raft\" {\n  path = %q\n  node_id = \"one\"\n  performance_multiplier = \"1\"\n}\n", filepath.Join(in.dir, "data"))
+	} else {
+		fmt.Fprintf(&c, "storage %q {}\n", in.options.Storage)
+	}
+	fmt.Fprintf(&c, "listener \"tcp\" {\n  address = %q\n  cluster_address = %q\n  tls_disable = true\n}\n", ports[0], ports[1])
+	fmt.Fprintf(&c, "api_addr = %q\ncluster_addr = %q\n", in.addr, "https://"+ports[1])
+	fmt.Fprintf(&c, "plugin_directory = %q\ndisable_mlock = true\nui = false\n", filepath.Join(in.dir, "plugins"))
+	for name, value := range map[string]string{"default_lease_ttl": in.options.DefaultLeaseTTL, "max_lease_ttl": in.options.MaxLeaseTTL} {
+		if value != "" {
+			fmt.Fprintf(&c, "%s = %q\n", name, value)
+		}
+	}
+	return os.WriteFile(in.path("vault.hcl"), []byte(c.String()), 0o600)
+}
+
+// run starts the process.
+func (in *instance) run() error {
+	log, err := os.OpenFile(in.path("vault.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // the process has its own
+	//nolint:noctx // ended by Stop or Kill
+	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level", in.options.LogLevel)
+	cmd.Dir = in.dir
+	cmd.Env = append([]string{"HOME=" + in.path("home"), "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, in.options.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	in.mu.Lock()
+	in.cmd, in.exited = cmd, exited
+	in.mu.Unlock()
+	go func() {
+		_ = cmd.Wait() // the log tells why
+		close(exited)
+	}()
+	onExit(in.end)
+	return nil
+}
+
+func (s *Server) initialise() {
+	s.t.Helper()
+	bootstrap := s.Client("")
+	s.answers(bootstrap)
+	answer, err := bootstrap.Sys().Init(&api.InitRequest{SecretShares: 1, SecretThreshold: 1})
+	fatalIf(s.t, err)
+	s.rootToken, s.unsealKey = answer.RootToken, answer.Keys[0]
+	s.Root = s.Client(s.rootToken)
+	s.unseal()
+	if !s.options.NoAudit {
+		fatalIf(s.t, s.Root.Sys().EnableAuditWithOptions("file", &api.EnableAuditOptions{
+			Type: "file", Options: map[string]string{"file_path": s.path("audit.log")},
+		}))
+	}
+}
+
+// Restart starts the server again after Kill or Stop, on the same storage.
+func (s *Server) Restart() {
+	s.t.Helper()
+	if s.options.Storage != Raft {
+		s.t.Fatal("only a server on raft survives a restart")
+	}
+	fatalIf(s.t, s.run())
+	s.answers(s.Root)
+	s.unseal()
+}
+
+// answers waits until the server takes requests at all.
+func (s *Server) answers(client *api.Client) {
+	s.t.Helper()
+	s.eventually(func() error {
+		_, err := client.Sys().SealStatus()
+		return err
+	})
+}
+
+// unseal opens the server and waits until it is active.
+func (s *Server) unseal() {
+	s.t.Helper()
+	s.eventually(func() error {
+		_, err := s.Root.Sys().Unseal(s.unsealKey)
+		return err
+	})
+	s.eventually(func() error {
+		health, err := s.Root.Sys().Health()
+		if err == nil && (health.Sealed || health.Standby) {
+			err = errors.New("not active yet")
+		}
+		if err == nil {
+			_, err = s.Root.Sys().ListMounts()
+		}
+		return err
+	})
+}
+
+// eventually is Eventually, but gives up as soon as the server has died.
+func (s *Server) eventually(try func() error) {
+	s.t.Helper()
+	err := poll(startTimeout, func() error {
+		select {
+		case <-s.exited:
+			s.t.Fatalf("the server ended by itself:\n%s", tail(s.ServerLog()))
+		default:
+		}
+		return try()
+	})
+	if err != nil {
+		s.t.Fatalf("the server is not ready after %s: %v\n%s", startTimeout, err, tail(s.ServerLog()))
+	}
+}
+
+// Client returns a client that never repeats a request by itself.
+func (s *Server) Client(token string) *api.Client {
+	s.t.Helper()
+	config := &api.Config{
+		Address:    s.addr,
+		MaxRetries: 0,
+		Timeout:    120 * time.Second,
+		HttpClient: &http.Client{
+			Transport: &recorder{outputs: s.outputs, next: &http.Transport{MaxIdleConnsPerHost: 4}},
+			// Vault's client follows redirects itself.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	client, err := api.NewClient(config)
+	fatalIf(s.t, err)
+	client.SetToken(token)
+	return client
+}
+
+// Addr returns the server's URL.
+func (s *Server) Addr() string { return s.addr }
+
+// Dir returns the server's directory: its configuration, logs and storage.
+func (s *Server) Dir() string { return s.dir }
+
+// ServerLog returns what the server and its plugins printed.
+func (s *Server) ServerLog() string { return readOrEmpty(s.path("vault.log")) }
+
+// AuditLog returns the audit device's file.
+func (s *Server) AuditLog() string { return readOrEmpty(s.path("audit.log")) }
+
+func (in *instance) path(name string) string { return filepath.Join(in.dir, name) }
+
+// reportTrouble prints the ends of the logs of a failed test, and fails it for
+// what no test looks at by itself.
+func (s *Server) reportTrouble() {
+	s.t.Helper()
+	log := s.ServerLog()
+	if strings.Contains(log, "WARNING: DATA RACE") {
+		s.t.Error("the race detector of the plugin found a race:\n" + log[strings.Index(log, "WARNING: DATA RACE"):])
+	}
+	if s.t.Failed() {
+		s.t.Logf("end of the server's log:\n%s", tail(log))
+		s.t.Logf("end of the audit log:\n%s", tail(s.AuditLog()))
+	}
+}
+
+func tail(text string) string {
+	if len(text) <= tailOfLogs {
+		return text
+	}
+	text = text[len(text)-tailOfLogs:]
+	return text[strings.IndexByte(text, '\n')+1:]
+}
+
+func readOrEmpty(path string) string {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return string(raw)
+}
+
+func copyFile(from, to string, mode os.FileMode) error {
+	raw, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, raw, mode)
+}
+
+// freePorts returns loopback addresses that nobody listens on.
+func freePorts(n int) ([]string, error) {
+	var addresses []string
+	for range n {
+		var lc net.ListenConfig
+		l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = l.Close() }() // held until all are chosen
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses, nil
+}
+
+func fatalIf(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// CLI runs Vault's own command line with the root token, and returns what it
+// printed and its exit code.
+func (s *Server) CLI(stdin string, args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	return s.CLIAs(s.rootToken, stdin, args...)
+}
+
+// CLIAs is CLI with another token.
+func (s *Server) CLIAs(token, stdin string, args ...string) (stdout, stderr string, code int) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"HOME=" + s.path("home"), "PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + s.addr, "VAULT_TOKEN=" + token}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatalf("running vault: %v", err)
+	}
+	s.Collect("standard error of vault "+args[0], errs.Bytes())
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
