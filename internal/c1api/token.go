@@ -76,14 +76,7 @@ func (s *tokenSource) get(ctx context.Context) (*token, *failure) {
 	if t := s.usable(); t != nil {
 		return t, nil
 	}
-	flight := s.flight.DoChan("mint", func() (any, error) {
-		if t := s.usable(); t != nil { // the flight before this one brought it
-			return minted{token: t}, nil
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), s.client.timeout)
-		defer cancel()
-		return s.mint(ctx), nil
-	})
+	flight := s.flight.DoChan("mint", func() (any, error) { return s.renew(), nil })
 	select {
 	case r := <-flight:
 		m := r.Val.(minted)
@@ -95,6 +88,17 @@ func (s *tokenSource) get(ctx context.Context) (*token, *failure) {
 	case <-ctx.Done():
 		return nil, &failure{err: gaveUp(ctx, "gave up waiting for an access token")}
 	}
+}
+
+// renew is one flight. A caller may have looked for a token just before the
+// flight that brought it landed, and then start another: that one mints nothing.
+func (s *tokenSource) renew() minted {
+	if t := s.usable(); t != nil {
+		return minted{token: t}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.client.timeout)
+	defer cancel()
+	return s.mint(ctx)
 }
 
 // usable is the current token unless it is about to end.

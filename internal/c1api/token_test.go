@@ -115,6 +115,17 @@ func TestThousandFirstCallersCauseOneMint(t *testing.T) {
 	})
 }
 
+func TestLateFlightFindsTheTokenOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	f := &fakeC1{}
+	c, _ := newClient(t, f)
+	first := c.tokens.renew()
+	late := c.tokens.renew()
+	require.NotNil(t, first.token)
+	require.Same(t, first.token, late.token)
+	require.Equal(t, 1, f.mints)
+}
+
 func TestCallerGivesUpWaitingForTokenAndTheMintGoesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
