@@ -235,7 +235,6 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err != nil {
 		return nil, err
 	}
-	entry.SealWrap = true
 	if err := req.Storage.Put(ctx, entry); err != nil {
 		return nil, err
 	}

@@ -279,7 +279,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint 
 		return err
 	}
 	writes := []func() error{func() error {
-		return s.Put(ctx, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value, SealWrap: true})
+		return s.Put(ctx, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value})
 	}}
 	if fingerprint != "" {
 		writes = append(writes, func() error {

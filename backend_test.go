@@ -1,0 +1,403 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-uuid"
+	"github.com/hashicorp/vault/sdk/helper/consts"
+	"github.com/hashicorp/vault/sdk/helper/testhelpers/schema"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+const testVersion = "v0.0.0-test"
+
+// clock is a time that tests move; engine and emulator share it.
+type clock struct {
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Now().Add(c.offset)
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset += d
+}
+
+// errStorage is what a failing storage answers; over gRPC Vault's own errors
+// are bare strings as well.
+var errStorage = errors.New("storage is broken")
+
+// faultyStorage counts operations and can fail them.
+type faultyStorage struct {
+	logical.Storage
+	mu     sync.Mutex
+	puts   []string
+	failIf func(op, key string) bool
+}
+
+func (s *faultyStorage) fails(op, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if op == "put" {
+		s.puts = append(s.puts, key)
+	}
+	return s.failIf != nil && s.failIf(op, key)
+}
+
+func (s *faultyStorage) failWhen(f func(op, key string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failIf = f
+}
+
+// written returns the keys written since the last call.
+func (s *faultyStorage) written() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keys := s.puts
+	s.puts = nil
+	return keys
+}
+
+func (s *faultyStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
+	if s.fails("get", key) {
+		return nil, errStorage
+	}
+	return s.Storage.Get(ctx, key)
+}
+
+func (s *faultyStorage) List(ctx context.Context, prefix string) ([]string, error) {
+	if s.fails("list", prefix) {
+		return nil, errStorage
+	}
+	return s.Storage.List(ctx, prefix)
+}
+
+func (s *faultyStorage) Put(ctx context.Context, e *logical.StorageEntry) error {
+	if s.fails("put", e.Key) {
+		return errStorage
+	}
+	return s.Storage.Put(ctx, e)
+}
+
+func (s *faultyStorage) Delete(ctx context.Context, key string) error {
+	if s.fails("delete", key) {
+		return errStorage
+	}
+	return s.Storage.Delete(ctx, key)
+}
+
+// engine is one mount on a storage that can fail, with an emulated C1 over TLS.
+type engine struct {
+	*testing.T
+	b       *backend
+	clock   *clock
+	storage *faultyStorage
+	system  *logical.StaticSystemView
+	events  *logical.MockEventSender
+	emu     *c1test.Emulator
+	c1      *c1test.Tenant
+	logs    *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// newEngine returns a mount without a config.
+func newEngine(t *testing.T, o ...func(*c1test.Options)) *engine {
+	t.Helper()
+	c := &clock{}
+	options := c1test.Options{TLS: true, Now: c.now, Tenants: []string{"acme", "globex"}}
+	for _, f := range o {
+		f(&options)
+	}
+	emu := c1test.StartT(t, options)
+	e := &engine{
+		T: t, clock: c, emu: emu, c1: emu.Default(),
+		storage: &faultyStorage{Storage: &logical.InmemStorage{}},
+		system: &logical.StaticSystemView{
+			DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour,
+			PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"},
+		},
+		events: logical.NewMockEventSender(),
+		logs:   &lockedBuffer{},
+	}
+	e.restart()
+	t.Cleanup(func() { e.b.Cleanup(context.Background()) })
+	return e
+}
+
+// restart drops all memory, as a crash of the plugin does.
+func (e *engine) restart() {
+	e.Helper()
+	if e.b != nil {
+		e.b.worker.stop()
+	}
+	e.b = newBackend(testVersion, seams{now: e.clock.now, lockWait: 10 * time.Second})
+	require.NoError(e, e.b.Setup(context.Background(), &logical.BackendConfig{
+		StorageView:  e.storage,
+		System:       e.system,
+		EventsSender: e.events,
+		Logger:       hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: e.logs}),
+	}))
+}
+
+// configured returns a mount with a config that works.
+func configured(t *testing.T, o ...func(*c1test.Options)) *engine {
+	t.Helper()
+	e := newEngine(t, o...)
+	e.configure(e.c1)
+	return e
+}
+
+func (e *engine) configure(tenant *c1test.Tenant, extra ...any) {
+	e.Helper()
+	id := tenant.Identity()
+	data := map[string]any{
+		"client_id": id.ClientID, "client_secret": id.ClientSecret, "url": tenant.URL(), "ca_cert": e.emu.CACertPEM(),
+	}
+	merge(data, extra...)
+	e.must(logical.UpdateOperation, "config", data)
+}
+
+// merge puts name, value pairs into data.
+func merge(data map[string]any, pairs ...any) map[string]any {
+	for i := 0; i < len(pairs); i += 2 {
+		data[pairs[i].(string)] = pairs[i+1]
+	}
+	return data
+}
+
+func fields(pairs ...any) map[string]any { return merge(map[string]any{}, pairs...) }
+
+// bindConnector binds a name to the seeded connector.
+func (e *engine) bindConnector(name string, extra ...any) c1test.ConnectorRef {
+	e.Helper()
+	ref := e.c1.Connector()
+	e.must(logical.CreateOperation, "connectors/"+name,
+		merge(fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", "read"), extra...))
+	return ref
+}
+
+// bindDecoy binds a name to the seeded decoy of a kind.
+func (e *engine) bindDecoy(name string, k c1test.Kind, extra ...any) string {
+	e.Helper()
+	id := e.c1.Decoy(k)
+	e.must(logical.CreateOperation, "decoys/"+name, merge(fields("decoy_id", id, "rotate_on", "write"), extra...))
+	return id
+}
+
+func newRequest(op logical.Operation, path string, data map[string]any) *logical.Request {
+	id, _ := uuid.GenerateUUID()
+	return &logical.Request{
+		ID: id, Operation: op, Path: path, Data: data, MountPoint: "c1/",
+		EntityID: "entity-1", DisplayName: "approle-billing",
+		Connection: &logical.Connection{RemoteAddr: "192.0.2.7"},
+	}
+}
+
+// do sends a request and proves that a successful answer has the declared form.
+func (e *engine) do(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	e.Helper()
+	req.Storage = e.storage
+	resp, err := e.b.HandleRequest(ctx, req)
+	if err == nil && resp != nil && !resp.IsError() && req.Operation != logical.HelpOperation {
+		e.checkSchema(req, resp)
+	}
+	return resp, err
+}
+
+func (e *engine) checkSchema(req *logical.Request, resp *logical.Response) {
+	e.Helper()
+	if req.Operation == logical.RenewOperation || req.Operation == logical.RevokeOperation {
+		return
+	}
+	path := e.b.Route(req.Path)
+	require.NotNil(e, path, req.Path)
+	schema.ValidateResponse(e.T, schema.GetResponseSchema(e.T, path, req.Operation), resp, true)
+}
+
+func (e *engine) must(op logical.Operation, path string, data map[string]any) *logical.Response {
+	e.Helper()
+	resp, err := e.do(context.Background(), newRequest(op, path, data))
+	require.NoError(e, err)
+	if resp != nil {
+		require.NoError(e, resp.Error())
+	}
+	return resp
+}
+
+func (e *engine) read(path string) *logical.Response {
+	e.Helper()
+	return e.must(logical.ReadOperation, path, nil)
+}
+
+func (e *engine) write(path string, pairs ...any) *logical.Response {
+	e.Helper()
+	return e.must(logical.UpdateOperation, path, fields(pairs...))
+}
+
+// failure is a refused request as Vault would answer it.
+type failure struct {
+	status  int
+	message string
+}
+
+// refused sends a request that must fail, and says how.
+func (e *engine) refused(op logical.Operation, path string, data map[string]any) failure {
+	e.Helper()
+	return e.refusedRequest(context.Background(), newRequest(op, path, data))
+}
+
+func (e *engine) refusedRequest(ctx context.Context, req *logical.Request) failure {
+	e.Helper()
+	resp, err := e.do(ctx, req)
+	if err == nil {
+		require.NotNil(e, resp, "answered nothing instead of an error")
+		require.True(e, resp.IsError(), "succeeded: %v", resp.Data)
+		return failure{http.StatusBadRequest, resp.Error().Error()}
+	}
+	var coded logical.HTTPCodedError
+	if errors.As(err, &coded) {
+		_, bare := err.(logical.HTTPCodedError) //nolint:errorlint // a wrapped one loses its status over gRPC
+		require.True(e, bare, "the coded error is wrapped: %v", err)
+		return failure{coded.Code(), err.Error()}
+	}
+	return failure{http.StatusInternalServerError, err.Error()}
+}
+
+// vend reads a binding's credential.
+func (e *engine) vend(path string) *logical.Response {
+	e.Helper()
+	resp := e.read(path)
+	require.NotNil(e, resp.Secret, "no lease")
+	return resp
+}
+
+// alive reports whether a vended credential still logs in at C1.
+func (e *engine) alive(resp *logical.Response) bool {
+	e.Helper()
+	return e.c1.Login(context.Background(), resp.Data["client_id"].(string), resp.Data["client_secret"].(string)) == nil
+}
+
+func (e *engine) revoke(lease *logical.Secret) (*logical.Response, error) {
+	e.Helper()
+	return e.do(context.Background(), &logical.Request{Operation: logical.RevokeOperation, Secret: lease})
+}
+
+// after moves the clock and settles what has become due.
+func (e *engine) after(d time.Duration) {
+	e.Helper()
+	e.clock.advance(d)
+	require.NoError(e, e.b.tick(context.Background()))
+}
+
+// state reads a target's state from storage.
+func (e *engine) state(ref targetRef) *target {
+	e.Helper()
+	t, err := readTarget(context.Background(), e.storage.Storage, ref)
+	require.NoError(e, err)
+	require.NotNil(e, t, "no state of %s", ref)
+	return t
+}
+
+func connectorTarget(ref c1test.ConnectorRef) targetRef {
+	return targetRef{Kind: kindConnector, AppID: ref.AppID, ConnectorID: ref.ConnectorID}
+}
+
+func decoyTarget(id string) targetRef { return targetRef{Kind: kindDecoy, DecoyID: id} }
+
+// onStandby makes the node one that may not write.
+func (e *engine) onStandby() {
+	e.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+}
+
+// noSecretsIn proves that none of the emulator's secrets stands in a text.
+func (e *engine) noSecretsIn(what, text string) {
+	e.Helper()
+	for _, secret := range e.emu.Secrets() {
+		if strings.Contains(text, secret) {
+			e.Errorf("%s holds a secret", what)
+		}
+	}
+}
+
+func TestFactoryReportsTheVersionItWasBuiltFor(t *testing.T) {
+	t.Parallel()
+	b, err := Factory("v1.2.3")(context.Background(), &logical.BackendConfig{
+		StorageView: &logical.InmemStorage{}, System: &logical.StaticSystemView{},
+	})
+	require.NoError(t, err)
+	require.Equal(t, "v1.2.3", b.(*backend).PluginVersion().Version)
+	require.Equal(t, logical.TypeLogical, b.Type())
+	require.Contains(t, b.SpecialPaths().SealWrapStorage, "config")
+	require.Contains(t, b.SpecialPaths().SealWrapStorage, "target/")
+}
+
+// Every path of the engine, walked: what changes something is forwarded, each
+// operation declares its answer, each field and path has help.
+func TestEveryPathIsDeclaredWhole(t *testing.T) {
+	t.Parallel()
+	changes := map[logical.Operation]bool{
+		logical.CreateOperation: true, logical.UpdateOperation: true, logical.DeleteOperation: true,
+	}
+	readsOnly := map[string]bool{"lookup$": true}
+	for _, path := range New(testVersion).Paths {
+		require.NotEmpty(t, path.HelpSynopsis, path.Pattern)
+		require.NotEmpty(t, path.HelpDescription, path.Pattern)
+		require.Equal(t, operationPrefix, path.DisplayAttrs.OperationPrefix, path.Pattern)
+		require.NotEmpty(t, path.DisplayAttrs.OperationSuffix, path.Pattern)
+		for name, field := range path.Fields {
+			require.NotEmpty(t, field.Description, "%s: %s", path.Pattern, name)
+		}
+		for op, handler := range path.Operations {
+			p := handler.Properties()
+			require.NotEmpty(t, p.Summary, "%s %s", op, path.Pattern)
+			require.NotEmpty(t, p.Responses, "%s %s", op, path.Pattern)
+			if changes[op] && !readsOnly[path.Pattern] {
+				require.True(t, p.ForwardPerformanceStandby && p.ForwardPerformanceSecondary, "%s %s is not forwarded", op, path.Pattern)
+			}
+			for _, responses := range p.Responses {
+				for _, r := range responses {
+					for name, field := range r.Fields {
+						require.NotEmpty(t, field.Description, "%s %s: %s", op, path.Pattern, name)
+					}
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,85 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+func TestStatusOfAnEmptyMount(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	s := e.read("status").Data
+	require.Equal(t, false, s["configured"])
+	require.Equal(t, false, s["healthy"])
+	require.Equal(t, testVersion, s["version"])
+}
+
+func TestStatusShowsTheConnection(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	require.Empty(t, e.read("status").Data["breaker"], "C1 was not called by this process yet")
+	e.bindConnector("hr")
+	e.vend("connector-creds/hr")
+	s := e.read("status").Data
+	require.Equal(t, true, s["healthy"])
+	require.Equal(t, "closed", s["breaker"])
+	require.Equal(t, e.c1.URL(), s["tenant"])
+	require.NotEmpty(t, s["last_success"])
+	require.NotEmpty(t, s["token_expires_at"])
+	require.EqualValues(t, 1, s["token_mints"])
+	require.NotEmpty(t, s["watermark"])
+}
+
+func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	for i := range maxListed + 3 {
+		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
+		require.NoError(t, writeTarget(context.Background(), e.storage, tgt, ""))
+	}
+	s := e.read("status").Data
+	require.Equal(t, maxListed+3, s["ambiguous"])
+	require.Len(t, s["attention"], maxListed)
+	require.NotEmpty(t, s["note"])
+}
+
+func TestStatusAndReadsFailWithTheirStorage(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.vend("connector-creds/hr")
+	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", DropAfter: true, Times: 1})
+	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	for _, path := range []string{"status", "connectors/hr", "connectors/hr/history", "config"} {
+		e.storage.failWhen(func(op, _ string) bool { return op == "get" })
+		require.Equal(t, 500, e.refused(logical.ReadOperation, path, nil).status, path)
+		e.storage.failWhen(func(op, _ string) bool { return op == "list" })
+		if path == "status" {
+			require.Equal(t, 500, e.refused(logical.ReadOperation, path, nil).status, path)
+		}
+		e.storage.failWhen(nil)
+		require.NotNil(t, e.read(path))
+	}
+}
+
+func TestHelpIsThereForEveryPath(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	for _, path := range []string{
+		"", "config", "connectors/", "connectors/x", "connectors/x/history", "connector-creds/x",
+		"decoys/", "decoys/x", "decoys/x/history", "decoy-creds/x", "lookup", "status",
+	} {
+		resp, err := e.do(context.Background(), newRequest(logical.HelpOperation, path, nil))
+		require.NoError(t, err, path)
+		require.NotEmpty(t, resp.Data["help"], path)
+	}
+}

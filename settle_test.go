@@ -1,0 +1,345 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+func TestDecoyFingerprintTellsThatC1DidNotRotate(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
+	before := e.c1.DecoyFingerprint(e.c1.Decoy(c1test.KindAccessToken))
+	e.after(2 * time.Minute)
+	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+	require.Equal(t, true, e.read("status").Data["healthy"])
+	record := e.history("decoys/x")[0]
+	require.Equal(t, outcomeFailed, record["outcome"])
+	require.Contains(t, record["error"], "did not rotate")
+	require.Equal(t, before, e.c1.DecoyFingerprint(e.c1.Decoy(c1test.KindAccessToken)))
+}
+
+func TestDecoyFingerprintTellsThatTheMaterialWasLost(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "decoys/x", c1test.AfterCommit)
+	e.after(2 * time.Minute)
+	require.Contains(t, e.read("decoys/x").Data["problems"].([]string)[0], "material was lost")
+	gets := e.c1.Requests("getDecoy")
+	e.after(time.Hour)
+	require.Equal(t, gets, e.c1.Requests("getDecoy"), "settled once, it waits for the next rotation")
+}
+
+func TestUnknownOutcomeIsNotSettledBeforeC1CouldCommitLate(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.write("config", "request_timeout", 30)
+	e.bindDecoy("bait", c1test.KindAccessToken)
+	e.c1.AddFault(c1test.Fault{Op: "rotateDecoy", DropBefore: true, Times: 1})
+	e.refused(logical.UpdateOperation, "decoy-creds/bait", nil)
+	gets := e.c1.Requests("getDecoy")
+	e.after(50 * time.Second)
+	require.Equal(t, gets, e.c1.Requests("getDecoy"))
+	require.Equal(t, attentionAmbiguous, e.read("decoys/bait").Data["state"])
+	e.after(time.Minute + 15*time.Second)
+	require.Equal(t, gets+1, e.c1.Requests("getDecoy"))
+	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+}
+
+func TestSettlingADecoyWaitsForC1(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
+	e.write("config", "max_retries", 0)
+	e.c1.AddFault(c1test.Fault{Op: "getDecoy", Status: 503, Times: 1})
+	e.after(2 * time.Minute)
+	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
+	e.after(3 * time.Minute)
+	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+}
+
+func TestSettlingADeletedDecoySaysSo(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
+	e.c1.DeleteDecoy(e.c1.Decoy(c1test.KindAccessToken))
+	e.after(2 * time.Minute)
+	require.Contains(t, e.read("decoys/x").Data["problems"].([]string)[0], "gone at C1")
+}
+
+// An attempt of unknown outcome is superseded by a rotation that succeeds; C1
+// then commits the first one late, and what was vended is dead.
+func TestLateCommitIsNoticedByASecondLook(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"connectors/x", "decoys/x"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t, func(o *c1test.Options) { o.Semantics = c1test.Exclusive })
+			op, creds := "rotateConnector", "connector-creds/x"
+			if path == "decoys/x" {
+				op, creds = "rotateDecoy", "decoy-creds/x"
+				e.bindDecoy("x", c1test.KindAccessToken, "rotate_on", "read")
+			} else {
+				e.bindConnector("x")
+			}
+			late := make(chan struct{})
+			e.c1.AddFault(c1test.Fault{Op: op, CommitLate: late, Times: 1})
+			e.refused(logical.ReadOperation, creds, nil)
+			e.vend(creds)
+			require.Equal(t, stateReady, e.read(path).Data["state"])
+			close(late)
+			require.Eventually(t, func() bool { return e.c1.Changes(op) == 2 }, 10*time.Second, time.Millisecond)
+			e.after(3 * time.Minute)
+			require.Equal(t, attentionDrifted, e.read(path).Data["state"], "never healthy with a dead credential")
+			require.Equal(t, 1, e.read("status").Data["drifted"])
+			e.vend(creds)
+			require.Equal(t, true, e.read("status").Data["healthy"])
+		})
+	}
+}
+
+func TestSecondLookFindsNothingWrongOrComesBack(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"connectors/x", "decoys/x"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t)
+			e.write("config", "max_retries", 0)
+			rotate, get, creds := "rotateConnector", "getConnectorCredential", "connector-creds/x"
+			if path == "decoys/x" {
+				rotate, get, creds = "rotateDecoy", "getDecoy", "decoy-creds/x"
+				e.bindDecoy("x", c1test.KindAccessToken, "rotate_on", "read")
+			} else {
+				e.bindConnector("x")
+			}
+			e.c1.AddFault(c1test.Fault{Op: rotate, DropAfter: true, Times: 1})
+			e.refused(logical.ReadOperation, creds, nil)
+			e.vend(creds)
+			e.c1.AddFault(c1test.Fault{Op: get, Status: 500, Times: 1})
+			looks := e.c1.Requests(get)
+			e.after(3 * time.Minute)
+			require.Equal(t, looks+1, e.c1.Requests(get))
+			e.after(3 * time.Minute)
+			require.Equal(t, looks+2, e.c1.Requests(get))
+			require.Equal(t, stateReady, e.read(path).Data["state"])
+			e.after(time.Hour)
+			require.Equal(t, looks+2, e.c1.Requests(get), "once is enough")
+		})
+	}
+}
+
+// Vault died between our answer and its lease: nobody will ever revoke it.
+func TestOrphanEndsAtItsLeasesMaximum(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr", "ttl", "10m", "max_ttl", "2h")
+	resp := e.vend("connector-creds/hr")
+	e.restart()
+	require.Equal(t, outcomeIssued, e.history("connectors/hr")[0]["outcome"])
+	for range 11 {
+		e.after(10 * time.Minute)
+		require.True(t, e.alive(resp), "not before the lease's maximum")
+	}
+	e.after(15 * time.Minute)
+	require.Empty(t, e.c1.AliveCredentials(ref))
+	require.NotEmpty(t, e.history("connectors/hr")[0]["ended_at"])
+}
+
+func TestRetirementsAreRetriedMoreAndMoreSlowly(t *testing.T) {
+	t.Parallel()
+	for failures, least := range map[int]time.Duration{
+		1: time.Minute, 2: 2 * time.Minute, 4: 8 * time.Minute, 7: time.Hour, 1000: time.Hour,
+	} {
+		got := retryIn(failures)
+		require.GreaterOrEqual(t, got, least, failures)
+		require.Less(t, got, least+least/4+time.Second, failures)
+	}
+}
+
+func TestNothingRotatesBecauseAProcessStarted(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.bindDecoy("bait", c1test.KindAccessToken)
+	e.vend("connector-creds/hr")
+	before := len(e.c1.Journal())
+	for range 20 {
+		e.restart()
+		require.NoError(t, e.b.Initialize(context.Background(), &logical.InitializationRequest{Storage: e.storage}))
+		e.b.worker.stop()
+		e.after(10 * time.Minute)
+	}
+	require.Len(t, e.c1.Journal(), before)
+}
+
+func TestIdleTickListsOneMinuteAndWritesNothing(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.after(time.Minute)
+	lists := 0
+	e.storage.failWhen(func(op, _ string) bool {
+		if op == "list" {
+			lists++
+		}
+		return false
+	})
+	e.storage.written()
+	e.after(time.Minute)
+	require.LessOrEqual(t, lists, 2)
+	require.Empty(t, e.storage.written())
+	e.storage.failWhen(nil)
+	e.after(2 * time.Hour)
+	require.LessOrEqual(t, len(e.storage.written()), 3, "about once an hour")
+}
+
+func TestTickSurvivesAClockThatGoesBack(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr", "ttl", "1m", "max_ttl", "1m")
+	e.after(48 * time.Hour)
+	e.clock.advance(-47 * time.Hour)
+	require.NoError(t, e.b.tick(context.Background()))
+	e.vend("connector-creds/hr")
+	e.after(2 * time.Minute)
+	e.after(3 * time.Minute)
+	require.Empty(t, e.c1.AliveCredentials(ref))
+}
+
+func TestFailingStorageLeavesTheEntryForTheNextTick(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr", "ttl", "1m", "max_ttl", "1m")
+	e.vend("connector-creds/hr")
+	e.clock.advance(10 * time.Minute)
+	for _, broken := range []string{"list " + duePrefix, "get " + targetPrefix, "put " + duePrefix, "delete " + duePrefix, "put " + watermarkKey} {
+		op, prefix, _ := strings.Cut(broken, " ")
+		e.storage.failWhen(func(o, k string) bool { return o == op && strings.HasPrefix(k, prefix) })
+		_ = e.b.tick(context.Background())
+		e.storage.failWhen(nil)
+	}
+	for range 3 {
+		e.after(2 * time.Minute)
+	}
+	require.Empty(t, e.c1.AliveCredentials(ref))
+}
+
+func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	good := e.bindConnector("hr", "ttl", "1m", "max_ttl", "1m")
+	bad := e.c1.NewConnector("bad")
+	e.must(logical.CreateOperation, "connectors/bad", fields("app_id", bad.AppID, "connector_id", bad.ConnectorID, "rotate_on", "read", "ttl", "1m", "max_ttl", "1m"))
+	e.vend("connector-creds/hr")
+	e.vend("connector-creds/bad")
+	e.storage.failWhen(func(op, key string) bool {
+		if op == "get" && strings.HasSuffix(key, bad.ConnectorID) {
+			panic("a bug")
+		}
+		return false
+	})
+	for range 4 {
+		e.after(2 * time.Minute)
+	}
+	require.Empty(t, e.c1.AliveCredentials(good))
+	require.Len(t, e.c1.AliveCredentials(bad), 1)
+	e.storage.failWhen(nil)
+	for range 3 {
+		e.after(2 * time.Minute)
+	}
+	require.Empty(t, e.c1.AliveCredentials(bad), "parked, not forgotten")
+}
+
+// A writer whose minute is being listed at that very moment writes a later one.
+func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ctx := context.Background()
+	now := minuteOf(e.clock.now())
+	e.b.due.reached.Store(now + 5)
+	ref := decoyTarget("x")
+	require.NoError(t, e.b.due.put(ctx, ref, e.clock.now()))
+	refs, err := e.b.due.list(ctx, now+6)
+	require.NoError(t, err)
+	require.Equal(t, []targetRef{ref}, refs)
+
+	var once sync.Once
+	e.storage.failWhen(func(op, key string) bool {
+		if op == "put" && strings.HasPrefix(key, duePrefix) {
+			once.Do(func() { e.b.due.reached.Store(now + 20) })
+		}
+		return false
+	})
+	require.NoError(t, e.b.due.put(ctx, ref, e.clock.now().Add(10*time.Minute)))
+	refs, err = e.b.due.list(ctx, now+21)
+	require.NoError(t, err)
+	require.Equal(t, []targetRef{ref}, refs)
+}
+
+func TestInvalidationDropsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.vend("connector-creds/hr")
+	require.NotNil(t, e.b.sessions.peek())
+	e.b.InvalidateKey(context.Background(), configKey)
+	require.Nil(t, e.b.sessions.peek())
+	e.after(time.Minute)
+	require.NotZero(t, e.b.due.reached.Load())
+	e.b.InvalidateKey(context.Background(), watermarkKey)
+	require.Zero(t, e.b.due.reached.Load())
+}
+
+func TestWorkerTicksByItselfAndStops(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr", "ttl", "1m", "max_ttl", "1m")
+	e.vend("connector-creds/hr")
+	e.clock.advance(2 * time.Minute) // the settle entry, then the planned end
+	require.NoError(t, e.b.tick(context.Background()))
+	e.clock.advance(3 * time.Minute)
+	require.NoError(t, e.b.PeriodicFunc(context.Background(), &logical.Request{Storage: e.storage}))
+	require.Eventually(t, func() bool { return len(e.c1.AliveCredentials(ref)) == 0 }, 30*time.Second, time.Millisecond)
+	e.b.Cleanup(context.Background())
+	e.b.wakeWorker()
+	require.Eventually(t, func() bool { return !e.workerRuns() }, 10*time.Second, time.Millisecond, "a stopped worker stays so")
+}
+
+func TestStandbyNeverTicks(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.onStandby()
+	require.NoError(t, e.b.PeriodicFunc(context.Background(), &logical.Request{Storage: e.storage}))
+	require.False(t, e.workerRuns())
+}
+
+func (e *engine) workerRuns() bool {
+	e.b.worker.mu.Lock()
+	defer e.b.worker.mu.Unlock()
+	return e.b.worker.running
+}
+
+func TestTargetKeysRoundTrip(t *testing.T) {
+	t.Parallel()
+	for _, ref := range []targetRef{
+		{Kind: kindConnector, AppID: "2abc", ConnectorID: "3def"},
+		{Kind: kindConnector, AppID: "a:b=c", ConnectorID: "x@y~z+1"},
+		{Kind: kindDecoy, DecoyID: "4_g-h"},
+	} {
+		k, id, _ := strings.Cut(ref.key(), "/")
+		got, ok := parseTargetKey(k, id)
+		require.True(t, ok)
+		require.Equal(t, ref, got)
+	}
+	for _, bad := range []string{"connector/x", "thing/x", "decoy/%zz"} {
+		k, id, _ := strings.Cut(bad, "/")
+		_, ok := parseTargetKey(k, id)
+		require.False(t, ok, bad)
+	}
+}
