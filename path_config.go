@@ -105,10 +105,10 @@ func (b *backend) pathsConfig() []*framework.Path {
 			OperationPrefix: operationPrefix, OperationSuffix: "configuration", Navigation: true,
 		},
 		Fields: map[string]*framework.FieldSchema{
-			"client_id":               {Type: framework.TypeString, Description: "C1 client ID, <name>@<host>/<use>. Changing it takes the client_secret with it."},
+			"client_id":               {Type: framework.TypeString, Description: "C1 client ID, `<name>@<host>/<use>`. Changing it takes the client_secret with it."},
 			"client_secret":           {Type: framework.TypeString, DisplayAttrs: secret, Description: "Its secret. A `secret-token:` secret signs assertions, anything else is sent in the token request's body. Never shown again."},
 			"access_token":            {Type: framework.TypeString, DisplayAttrs: secret, Description: "A static bearer token instead of client_id and client_secret; needs url or tenant_domain. Never shown again."},
-			"tenant_domain":           {Type: framework.TypeString, Description: "First label of <tenant_domain>.conductor.one. Default: from the client ID. Excludes url."},
+			"tenant_domain":           {Type: framework.TypeString, Description: "First label of `<tenant_domain>.conductor.one`. Default: from the client ID. Excludes url."},
 			"url":                     {Type: framework.TypeString, Description: "The tenant's https URL, for other hosts. Default: from the client ID. Excludes tenant_domain."},
 			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust beside the system's."},
 			"request_timeout":         {Type: framework.TypeDurationSecond, Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
@@ -374,8 +374,10 @@ func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
 		// be able to have it sent to a host of his own.
 		changed := ""
 		for _, f := range []struct{ name, before, now string }{
-			{"client_id", stored.ClientID, cfg.ClientID}, {"url", stored.URL, cfg.URL},
-			{"tenant_domain", stored.TenantDomain, cfg.TenantDomain}, {"ca_cert", stored.CACert, cfg.CACert},
+			{"client_id", stored.ClientID, cfg.ClientID},
+			{"url", stored.URL, cfg.URL},
+			{"tenant_domain", stored.TenantDomain, cfg.TenantDomain},
+			{"ca_cert", stored.CACert, cfg.CACert},
 		} {
 			if f.before != f.now {
 				changed = f.name

@@ -93,8 +93,10 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target) {
 		a.Settled = true
 		a.Unknown = "C1 rotated the decoy and the material was lost, so no planted copy matches it; rotate it again"
 	default:
-		t.addRecord(record{origin: a.origin, Outcome: outcomeFailed, FinishedAt: b.now(),
-			Error: "C1 did not rotate: the decoy still shows the fingerprint from before"})
+		t.addRecord(record{
+			origin: a.origin, Outcome: outcomeFailed, FinishedAt: b.now(),
+			Error: "C1 did not rotate: the decoy still shows the fingerprint from before",
+		})
 		t.Attempt = nil
 	}
 }
