@@ -66,6 +66,7 @@ cover: ## measure test coverage; fails below 85 %
 	scripts/cover.sh 85 . ./internal/c1api
 
 docs: ## write docs/api.md from the engine's own path definitions
+	@mkdir -p bin
 	go run ./internal/apidoc > bin/api.md
 	mv bin/api.md docs/api.md
 
