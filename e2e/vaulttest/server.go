@@ -4,7 +4,6 @@
 package vaulttest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -333,30 +332,4 @@ func fatalIf(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// CLI runs Vault's own command line with the root token, and returns what it
-// printed and its exit code.
-func (s *Server) CLI(stdin string, args ...string) (stdout, stderr string, code int) {
-	s.t.Helper()
-	return s.CLIAs(s.rootToken, stdin, args...)
-}
-
-// CLIAs is CLI with another token.
-func (s *Server) CLIAs(token, stdin string, args ...string) (stdout, stderr string, code int) {
-	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, s.binary, args...)
-	cmd.Dir = s.dir
-	cmd.Env = []string{"HOME=" + s.path("home"), "PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + s.addr, "VAULT_TOKEN=" + token}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		s.t.Fatalf("running vault: %v", err)
-	}
-	s.Collect("standard error of vault "+args[0], errs.Bytes())
-	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
