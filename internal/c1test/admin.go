@@ -237,13 +237,7 @@ func (t *Tenant) orderDown(r *http.Request, down bool, upAfter time.Duration) {
 		defer t.emulator.running.Done()
 		<-r.Context().Done() // the handler returned
 		_ = t.setDown(down)
-		if !down || upAfter == 0 {
-			return
-		}
-		t.sleep(upAfter)
-		select {
-		case <-t.emulator.done:
-		default:
+		if down && upAfter > 0 && t.sleep(upAfter) {
 			_ = t.setDown(false)
 		}
 	}()

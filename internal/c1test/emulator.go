@@ -149,11 +149,18 @@ func (e *Emulator) Close() error {
 	close(e.done)
 	e.mu.Unlock()
 
+	// Twice, since an order to come up again may just have been under way.
+	err := e.stop()
+	e.running.Wait()
+	return errors.Join(err, e.stop())
+}
+
+// stop closes every tenant's port.
+func (e *Emulator) stop() error {
 	var errs []error
 	for _, t := range e.tenants {
 		errs = append(errs, t.server.stop())
 	}
-	e.running.Wait()
 	return errors.Join(errs...)
 }
 

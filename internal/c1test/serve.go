@@ -32,7 +32,9 @@ func (t *Tenant) serve(w http.ResponseWriter, r *http.Request) {
 	fault := t.arrive(rq)
 	defer t.leave(rq)
 
-	t.sleep(fault.Delay)
+	if !t.sleep(fault.Delay) {
+		panic(http.ErrAbortHandler)
+	}
 	rq.now = t.now().Add(fault.ClockOffset)
 	w.Header().Set("Date", rq.now.UTC().Format(http.TimeFormat))
 	if t.refuse(w, fault) {
@@ -78,16 +80,18 @@ func (t *Tenant) leave(rq *request) {
 	}
 }
 
-// sleep waits in real time, unless the emulator closes.
-func (t *Tenant) sleep(d time.Duration) {
+// sleep waits in real time, and reports whether the emulator is still open.
+func (t *Tenant) sleep(d time.Duration) bool {
 	if d <= 0 {
-		return
+		return true
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
-	case <-timer.C:
 	case <-t.emulator.done:
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

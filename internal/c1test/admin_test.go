@@ -1,0 +1,215 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1test_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+// order sends an order that must be obeyed, and reads its answer.
+func (f *fixture) order(t *testing.T, method, path, body string, out any) {
+	t.Helper()
+	answer, err := f.do(t, method, "/_emulator/"+path, body, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, answer.status, "%s %s: %s", method, path, answer.body)
+	if out != nil {
+		answer.decode(t, out)
+	}
+}
+
+func TestOrdersShowTheState(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{TLS: true})
+	minted := f.rotateConnector(t, f.Connector())
+	bait := f.rotateDecoy(t, f.Decoy(c1test.KindAccessToken))
+	require.Error(t, f.use(t, bait))
+
+	var seeds c1test.Seeds
+	f.order(t, http.MethodGet, "seeds", "", &seeds)
+	require.Equal(t, f.Seeds(), seeds)
+	require.Equal(t, f.Decoy(c1test.KindAccessToken), seeds.Decoys["access_token"])
+	var journal []c1test.Entry
+	f.order(t, http.MethodGet, "journal", "", &journal)
+	require.Len(t, journal, 3)
+	var found []c1test.Finding
+	f.order(t, http.MethodGet, "findings", "", &found)
+	require.Len(t, found, 1)
+	var alive []c1test.Credential
+	f.order(t, http.MethodGet, fmt.Sprintf("alive?app_id=%s&connector_id=%s", minted.AppID, minted.ConnectorID), "", &alive)
+	require.Len(t, alive, 1)
+	require.Equal(t, minted.ID, alive[0].ID)
+	var requests map[string]int
+	f.order(t, http.MethodGet, "requests", "", &requests)
+	require.Equal(t, 1, requests[c1test.OpRotateConnector])
+	var secrets []string
+	f.order(t, http.MethodGet, "secrets", "", &secrets)
+	require.Contains(t, secrets, minted.ClientSecret)
+
+	shown, err := json.Marshal([]any{journal, found, alive})
+	require.NoError(t, err)
+	for _, secret := range secrets {
+		require.NotContains(t, string(shown), secret)
+	}
+}
+
+func TestOrdersChangeTheState(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	f.order(t, http.MethodPost, "settings", `{"semantics":"exclusive","credential_ttl":"1h","decoys":false}`, nil)
+	require.Equal(t, http.StatusNotFound, f.call(t, http.MethodGet, "/api/v1/decoys", "").status)
+	f.order(t, http.MethodPost, "settings", `{"decoys":true}`, nil)
+	require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, "/api/v1/decoys", "").status)
+
+	var ref c1test.ConnectorRef
+	f.order(t, http.MethodPost, "connectors", `{"display_name":"GitHub"}`, &ref)
+	body, err := json.Marshal(ref)
+	require.NoError(t, err)
+	for range 2 {
+		f.order(t, http.MethodPost, "connectors/rotate", string(body), nil)
+	}
+	alive := f.AliveCredentials(ref)
+	require.Len(t, alive, 1, "exclusive")
+	require.False(t, alive[0].ExpiresAt.IsZero())
+	f.order(t, http.MethodDelete, "credentials/"+alive[0].ID, "", nil)
+	require.Empty(t, f.AliveCredentials(ref))
+	f.order(t, http.MethodPost, "connectors/delete", string(body), nil)
+
+	var made struct {
+		ID string `json:"decoy_id"`
+	}
+	f.order(t, http.MethodPost, "decoys", `{"kind":"DECOY_KIND_ACCESS_TOKEN","display_name":"Bait"}`, &made)
+	before := f.DecoyFingerprint(made.ID)
+	require.NotEmpty(t, before)
+	f.order(t, http.MethodPost, "decoys/"+made.ID+"/rotate", "", nil)
+	require.NotEqual(t, before, f.DecoyFingerprint(made.ID))
+	f.order(t, http.MethodDelete, "decoys/"+made.ID, "", nil)
+
+	bearer := f.StaticToken()
+	f.order(t, http.MethodPost, "revoke-tokens", "", nil)
+	require.Error(t, f.UseToken(t.Context(), bearer))
+}
+
+func TestOrdersSetFaultsAndBarriers(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	var added struct{ ID int }
+	f.order(t, http.MethodPost, "faults", `{"op":"rotateDecoy","times":1,"status":503,"retry_after":"1","delay":"1ms","clock_offset":"1h"}`, &added)
+	answer, err := f.rotateRaw(t)
+	require.NoError(t, err)
+	require.Equal(t, 503, answer.status)
+	var listed []struct {
+		ID, Hits, Status int
+		Delay            string
+	}
+	f.order(t, http.MethodGet, "faults", "", &listed)
+	require.Len(t, listed, 1)
+	require.Equal(t, 1, listed[0].Hits)
+	require.Equal(t, 503, listed[0].Status)
+	require.Equal(t, "1ms", listed[0].Delay)
+	f.order(t, http.MethodDelete, fmt.Sprint("faults/", added.ID), "", nil)
+
+	f.order(t, http.MethodPost, "faults", `{"op":"rotateDecoy","times":1,"commit_late":true}`, &added)
+	_, err = f.rotateRaw(t)
+	require.ErrorIs(t, err, io.EOF)
+	f.order(t, http.MethodPost, fmt.Sprintf("faults/%d/commit", added.ID), "", nil)
+	require.Eventually(t, func() bool { return f.Changes(c1test.OpRotateDecoy) == 1 }, 5*time.Second, time.Millisecond)
+	f.order(t, http.MethodDelete, "faults", "", nil)
+
+	f.order(t, http.MethodPost, "barriers", `{"op":"rotateDecoy","when":"before_commit"}`, &added)
+	var state struct {
+		Arrived bool
+		Held    int
+	}
+	f.order(t, http.MethodGet, fmt.Sprint("barriers/", added.ID), "", &state)
+	require.False(t, state.Arrived)
+	answered := make(chan error)
+	go func() {
+		_, err := f.rotateRaw(t)
+		answered <- err
+	}()
+	f.order(t, http.MethodGet, fmt.Sprintf("barriers/%d?wait=30s", added.ID), "", &state)
+	require.True(t, state.Arrived)
+	require.Equal(t, 1, state.Held)
+	f.order(t, http.MethodPost, fmt.Sprintf("barriers/%d/release", added.ID), "", nil)
+	require.NoError(t, <-answered)
+}
+
+func TestOrderForAnotherTenantReachesOneThatIsDown(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{Tenants: []string{"acme", "globex"}})
+	globex := f.emulator.Tenant("globex")
+	f.order(t, http.MethodPost, "settings?tenant=globex", `{"down":true}`, nil)
+	up := func() bool { return globex.UseToken(t.Context(), globex.StaticToken()) == nil }
+	require.Eventually(t, func() bool { return !up() }, 5*time.Second, time.Millisecond)
+	f.order(t, http.MethodPost, "settings?tenant=globex", `{"down":false}`, nil)
+	require.Eventually(t, up, 5*time.Second, time.Millisecond)
+}
+
+func TestTenantThatGoesDownByItsOwnPortAnswersFirstAndComesBack(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	f.order(t, http.MethodPost, "settings", `{"down":true,"up_after":"1ms"}`, nil)
+	require.Eventually(t, func() bool {
+		return f.UseToken(t.Context(), f.StaticToken()) == nil
+	}, 5*time.Second, time.Millisecond)
+}
+
+func TestBadOrdersAreRefused(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	for order, want := range map[string]int{
+		`POST faults {"op":"explode"}`:                     400,
+		`POST faults {"delay":"soon"}`:                     400,
+		`POST faults {"clock_offset":"soon"}`:              400,
+		`POST faults {"status":1}`:                         400,
+		`POST faults {"stauts":500}`:                       400,
+		`POST faults`:                                      400,
+		`POST faults/99/commit`:                            404,
+		`DELETE faults/x`:                                  404,
+		`POST barriers {"op":"token","when":"later"}`:      400,
+		`POST barriers {"op":"explode"}`:                   400,
+		`POST barriers {"when":"after_commit","count":-1}`: 400,
+		`GET barriers/99`:                                  404,
+		`POST barriers/99/release`:                         404,
+		`POST settings {"semantics":"both"}`:               400,
+		`POST settings {"credential_ttl":"x"}`:             400,
+		`POST settings {"up_after":"x"}`:                   400,
+		`POST connectors {"name":"x"}`:                     400,
+		`POST connectors/rotate {"app_id":"x"}`:            404,
+		`POST connectors/delete {"app_id":"x"}`:            404,
+		`DELETE credentials/x`:                             404,
+		`POST decoys {"kind":"x"}`:                         404,
+		`POST decoys/x/rotate`:                             404,
+		`DELETE decoys/x`:                                  404,
+		`GET journal?tenant=nobody`:                        404,
+		`GET nothing`:                                      404,
+		`PUT journal`:                                      405,
+	} {
+		method, rest, _ := strings.Cut(order, " ")
+		path, body, _ := strings.Cut(rest, " ")
+		answer, err := f.do(t, method, "/_emulator/"+path, body, nil)
+		require.NoError(t, err, order)
+		assert.Equal(t, want, answer.status, order)
+	}
+	require.Empty(t, f.Journal())
+}
+
+func TestAdminHelpNamesEveryOperation(t *testing.T) {
+	t.Parallel()
+	for _, op := range c1test.Operations() {
+		require.Contains(t, c1test.AdminHelp, op)
+		require.Contains(t, string(c1test.OpenAPI()), "operationId: "+op)
+	}
+}
