@@ -312,7 +312,7 @@ func mergeTarget(ref *targetRef, d *framework.FieldData, stored bool) error {
 // verifyTarget looks the target up at C1 and returns a decoy's fingerprint. A
 // refusal of this read alone is only a warning: the right to rotate is another.
 func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (fingerprint, warning string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.config.RequestTimeout)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if ref.Kind == kindDecoy {
 		var decoy *c1api.Decoy

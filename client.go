@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -16,6 +17,20 @@ import (
 type session struct {
 	config *config
 	client *c1api.Client
+}
+
+// bound limits all of one call to C1, retries and waits for a turn included.
+func (s *session) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, s.config.RequestTimeout)
+}
+
+// serves reports an error unless the session's identity is the tenant's: an
+// object that another tenant does not know has not ended.
+func (s *session) serves(tenant string) error {
+	if tenant == s.config.tenant() {
+		return nil
+	}
+	return fmt.Errorf("it belongs to the tenant %s, which is not the configured one", tenant)
 }
 
 // sessionCache keeps the last session. The config's revision decides whether

@@ -183,8 +183,8 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 	if err != nil {
 		return err
 	}
-	if s.config.tenant() != l.Tenant {
-		return fmt.Errorf("the lease belongs to the tenant %s, which is not the configured one", l.Tenant)
+	if err := s.serves(l.Tenant); err != nil {
+		return err
 	}
 	if l.Ref.Kind == kindDecoy {
 		unlock, err := b.lockTarget(ctx, l.Ref)
@@ -229,6 +229,9 @@ func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
 	}
 	if t.retirementOf(l.Version) < 0 {
 		t.Retire = append(t.Retire, retirement{Version: l.Version, CredentialID: l.CredentialID})
+	}
+	if l.Tenant != t.Tenant {
+		t.Retire[t.retirementOf(l.Version)].Tenant = l.Tenant
 	}
 	t.retired(l.Version, cause, b.now())
 	return b.storeWithNextLook(ctx, t)

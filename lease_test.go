@@ -163,6 +163,8 @@ func TestLeaseOfAnotherTenantIsNotRevokedThere(t *testing.T) {
 	_, err := e.revoke(resp.Secret)
 	require.NoError(t, err)
 	require.True(t, e.alive(resp))
+	e.after(3 * time.Minute)
+	require.True(t, e.alive(resp), "the configured tenant's 404 would say nothing about it")
 	require.Equal(t, 1, e.read("status").Data["retiring"], "nothing is forgotten")
 }
 

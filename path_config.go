@@ -30,6 +30,7 @@ const (
 	defaultMaxRetries      = 3
 	defaultMaxConcurrent   = 32
 	defaultHistoryLimit    = 20
+	maxHistoryLimit        = 200 // keeps a target's entry far below Raft's 1 MiB
 	tenantDomainSuffix     = ".conductor.one"
 	authSignedAssertion    = "signed_assertion"
 	authClientSecret       = "client_secret"
@@ -115,7 +116,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests per second to C1; 0 is no limit. Default: 0."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
-			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target, 1 to 1000. Default: 20."},
+			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target, 1 to 200. Default: 20."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -145,12 +146,9 @@ func (b *backend) pathsConfig() []*framework.Path {
 
 func (b *backend) writeConfigOperation(summary string) *framework.PathOperation {
 	return &framework.PathOperation{
-		Summary:  summary,
-		Callback: b.handle(b.writeConfig),
-		Responses: map[int][]framework.Response{
-			http.StatusOK:        {{Description: "Stored, with warnings."}},
-			http.StatusNoContent: {{Description: "Stored."}},
-		},
+		Summary:                     summary,
+		Callback:                    b.handle(b.writeConfig),
+		Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "Stored."}}},
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,
 	}
@@ -220,7 +218,6 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, refuse("%s", err)
 	}
 	defer client.Close()
-	resp := &logical.Response{}
 	if d.Get("verify_connection").(bool) {
 		check, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
 		defer cancel()
@@ -239,7 +236,8 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	b.sessions.drop()
-	return resp, b.retryRetirements(ctx)
+	b.retryRetirements(ctx)
+	return nil, nil
 }
 
 func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -268,7 +266,7 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 		}
 		if len(names) > 0 {
 			bindings, _ := k.paths()
-			return refuse("%s while bindings exist: delete %s/%s and %d more first", what, bindings, names[0], len(names)-1)
+			return refuse("%s while bindings exist: %d under %s/, such as %s", what, len(names), bindings, names[0])
 		}
 		ids, err := s.List(ctx, targetPrefix+string(k)+"/")
 		if err != nil {
@@ -293,17 +291,14 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 
 // retryRetirements lets everything that could not be ended try again now, since
 // a rewritten config may be what it waited for.
-func (b *backend) retryRetirements(ctx context.Context) error {
+func (b *backend) retryRetirements(ctx context.Context) {
 	refs, err := attentionRefs(ctx, b.storage, attentionRetiring)
-	if err != nil {
-		return err
-	}
 	for _, ref := range refs {
-		if err := b.hasten(ctx, ref); err != nil {
-			return err
-		}
+		err = errors.Join(err, b.hasten(ctx, ref))
 	}
-	return nil
+	if err != nil {
+		b.Logger().Warn("some credentials wait for their next try as planned", "error", err)
+	}
 }
 
 func (b *backend) hasten(ctx context.Context, ref targetRef) error {
@@ -342,6 +337,8 @@ func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
 			*value = v.(string)
 		}
 	}
+	// A file given as client_secret=@file ends with a newline, as editors leave it.
+	cfg.ClientSecret, cfg.AccessToken = strings.TrimRight(cfg.ClientSecret, "\r\n"), strings.TrimRight(cfg.AccessToken, "\r\n")
 	if err := mergeIdentity(cfg, stored, d); err != nil {
 		return nil, err
 	}
@@ -472,7 +469,7 @@ func mergeLimits(cfg *config, d *framework.FieldData) error {
 	if err := setInt(d, "max_concurrent_requests", &cfg.MaxConcurrentRequests, 1, 1000); err != nil {
 		return err
 	}
-	if err := setInt(d, "history_limit", &cfg.HistoryLimit, 1, 1000); err != nil {
+	if err := setInt(d, "history_limit", &cfg.HistoryLimit, 1, maxHistoryLimit); err != nil {
 		return err
 	}
 	if v, ok := d.GetOk("max_requests_per_second"); ok {

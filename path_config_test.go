@@ -36,6 +36,9 @@ func TestConfigTakesEachWayToAuthenticate(t *testing.T) {
 		"static bearer": {func(e *engine) map[string]any {
 			return fields("access_token", e.c1.StaticToken(), "url", e.c1.URL(), "ca_cert", e.emu.CACertPEM())
 		}, authAccessToken},
+		"secret from a file with a newline at its end": {func(e *engine) map[string]any {
+			return e.identity(e.c1, "client_secret", e.c1.Identity().ClientSecret+"\n")
+		}, authSignedAssertion},
 		"url from the client ID": {func(e *engine) map[string]any {
 			data := e.identity(e.c1)
 			delete(data, "url")
@@ -168,8 +171,8 @@ func TestTenantStaysWhileItIsNeeded(t *testing.T) {
 	e.bindConnector("hr")
 	other := e.emu.Tenant("globex")
 	change := func() failure { return e.refused(logical.UpdateOperation, "config", e.identity(other)) }
-	require.Contains(t, change().message, "connectors/hr")
-	require.Contains(t, e.refused(logical.DeleteOperation, "config", nil).message, "connectors/hr")
+	require.Contains(t, change().message, "1 under connectors/, such as hr")
+	require.Contains(t, e.refused(logical.DeleteOperation, "config", nil).message, "such as hr")
 
 	lease := e.vend("connector-creds/hr").Secret
 	e.must(logical.DeleteOperation, "connectors/hr", nil)

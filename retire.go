@@ -4,8 +4,8 @@
 package c1
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"time"
 )
 
@@ -15,7 +15,7 @@ type endings map[int]error
 // revokeAtC1 revokes exactly this credential. It may be repeated: a 404 in C1's
 // own error form means that it is gone.
 func (b *backend) revokeAtC1(ctx context.Context, s *session, ref targetRef, credentialID string) error {
-	ctx, cancel := context.WithTimeout(ctx, s.config.RequestTimeout)
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	err := s.client.RevokeConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
 	if isGone(err) {
@@ -61,12 +61,12 @@ func (b *backend) retireCredentials(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	if s.config.tenant() != t.Tenant {
-		return fmt.Errorf("%s belongs to the tenant %s, which is not the configured one", t.Ref, t.Tenant)
-	}
 	ended := endings{}
 	for _, r := range due {
-		err := b.revokeAtC1(ctx, s, t.Ref, r.CredentialID)
+		err := s.serves(cmp.Or(r.Tenant, t.Tenant))
+		if err == nil {
+			err = b.revokeAtC1(ctx, s, t.Ref, r.CredentialID)
+		}
 		ended[r.Version] = err
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
@@ -133,11 +133,13 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 	if err != nil {
 		return err
 	}
-	if s.config.tenant() != t.Tenant {
-		return fmt.Errorf("%s belongs to the tenant %s, which is not the configured one", t.Ref, t.Tenant)
+	if err := s.serves(t.Tenant); err != nil {
+		return err
 	}
 	t.historyLimit = s.config.HistoryLimit
-	decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
+	look, cancel := s.bound(ctx)
+	defer cancel()
+	decoy, err := s.client.GetDecoy(look, t.Ref.DecoyID)
 	if isGone(err) || (err == nil && differs(decoy.FingerprintSHA256, t.Current.Fingerprint)) {
 		return nil
 	}

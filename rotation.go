@@ -79,9 +79,9 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 		return nil, err
 	}
 
-	callCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.session.config.RequestTimeout)
+	call, cancel := r.session.bound(context.WithoutCancel(ctx))
 	defer cancel()
-	m, err := b.callC1(callCtx, r.session.client, t)
+	m, err := b.callC1(call, r.session.client, t)
 	switch {
 	case err != nil && c1api.OutcomeUnknown(err):
 		return nil, b.outcomeUnknown(ctx, r, err)
@@ -124,7 +124,11 @@ func (b *backend) refuseTooSoon(r rotation) error {
 			"%s has %d live leases, the most one target can have: revoke leases or shorten max_ttl", t.Ref, len(t.Retire))
 	}
 	// An unknown outcome heals by the next rotation, which must not have to wait.
+	// The same goes for a caller that never got what was rotated for it.
 	if r.cooldown <= 0 || t.Current == nil || t.Attempt != nil {
+		return nil
+	}
+	if rec := t.recordOf(t.Version); rec != nil && rec.Outcome == outcomeUndelivered {
 		return nil
 	}
 	next := t.Current.RotatedAt.Add(r.cooldown)
@@ -200,7 +204,7 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	}
 	if r.plan != nil {
 		if end := r.plan(now, m); end != nil {
-			end.Version, end.CredentialID, end.Fingerprint = t.Version, m.CredentialID, m.Fingerprint
+			end.Version, end.CredentialID = t.Version, m.CredentialID
 			t.Retire = append(t.Retire, *end)
 			done.EndsAt = end.At
 		}

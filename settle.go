@@ -81,6 +81,8 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target) {
 		a.Settled = true
 		return
 	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
 	decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
 	switch {
 	case isGone(err):
@@ -109,6 +111,8 @@ func (b *backend) lookAgain(ctx context.Context, s *session, t *target) {
 	if cur == nil || t.Attempt != nil {
 		return
 	}
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
 	var drifted string
 	var err error
 	if t.Ref.Kind == kindDecoy {

@@ -143,8 +143,8 @@ type credential struct {
 type retirement struct {
 	Version      int       `json:"version"`
 	CredentialID string    `json:"credential_id,omitempty"` // connectors: revoked by this ID
-	Fingerprint  string    `json:"fingerprint_sha256,omitempty"`
-	At           time.Time `json:"at"` // not before; after a failure the next try
+	Tenant       string    `json:"tenant,omitempty"`        // only if it is not the target's
+	At           time.Time `json:"at"`                      // not before; after a failure the next try
 	Failures     int       `json:"failures,omitempty"`
 	LastError    string    `json:"last_error,omitempty"`
 }
@@ -171,16 +171,17 @@ func (t *target) problems() map[string]string {
 	if t.Current != nil && t.Current.Drifted != "" {
 		p[attentionDrifted] = t.Current.Drifted
 	}
-	failing := 0
+	var failing []string
 	last := ""
 	for _, r := range t.Retire {
 		if r.Failures > 0 {
-			failing++
+			failing = append(failing, fmt.Sprintf("version %d %s", r.Version, r.CredentialID))
 			last = r.LastError
 		}
 	}
-	if failing > 0 {
-		p[attentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet, the last for: %s", failing, last)
+	if n := len(failing); n > 0 {
+		p[attentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet (%s), the last for: %s",
+			n, strings.TrimSpace(strings.Join(failing[:min(n, 3)], ", ")), last)
 	}
 	return p
 }
@@ -272,6 +273,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint 
 			passed = append(passed, reason)
 		}
 	}
+	records := t.Records
 	gone := t.pruneRecords()
 
 	value, err := json.Marshal(t)
@@ -296,7 +298,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint 
 		})
 	}
 	if err := parallel(writes...); err != nil {
-		t.Attention = before
+		t.Attention, t.Records = before, records
 		return err
 	}
 	// What is left to drop is only untidy if it stays.

@@ -61,8 +61,8 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	if t == nil {
 		t = &target{Ref: ref, Binding: name, Tenant: s.config.tenant()}
 	}
-	if t.Tenant != s.config.tenant() {
-		return nil, refuse("%s was bound under the tenant %s, which is not the configured one: write the binding again", name, t.Tenant)
+	if err := s.serves(t.Tenant); err != nil {
+		return nil, refuse("%s: %s; write the binding again", name, err)
 	}
 	t.historyLimit = s.config.HistoryLimit
 

@@ -173,6 +173,17 @@ func TestCooldownNamesWhenTheNextRotationIsAllowed(t *testing.T) {
 	require.Equal(t, 2, e.vend("connector-creds/hr").Data["version"])
 }
 
+func TestCooldownSparesACallerThatNeverGotItsCredential(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr", "cooldown", "10m")
+	req := newRequest(logical.ReadOperation, "connector-creds/hr", nil)
+	_, err := e.do(context.Background(), req)
+	require.NoError(t, err)
+	e.refusedRequest(context.Background(), req) // Vault re-sent it: the first answer was lost
+	require.Equal(t, 2, e.vend("connector-creds/hr").Data["version"])
+}
+
 func TestForcedWrappingAsksVaultToWrap(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
