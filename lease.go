@@ -187,20 +187,13 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 		return err
 	}
 	if l.Ref.Kind == kindDecoy {
-		unlock, err := b.lockTarget(ctx, l.Ref)
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		t, err := readTarget(ctx, b.storage, l.Ref)
-		if err != nil || t == nil {
-			return err
-		}
-		if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
-			return err
-		}
-		t.retired(l.Version, nil, b.now())
-		return b.storeWithNextLook(ctx, t)
+		return b.change(ctx, l.Ref, func(t *target) (bool, error) {
+			if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
+				return false, err
+			}
+			t.retired(l.Version, nil, b.now())
+			return true, nil
+		})
 	}
 	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
 		return err

@@ -302,21 +302,14 @@ func (b *backend) retryRetirements(ctx context.Context) {
 }
 
 func (b *backend) hasten(ctx context.Context, ref targetRef) error {
-	unlock, err := b.lockTarget(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t, err := readTarget(ctx, b.storage, ref)
-	if err != nil || t == nil {
-		return err
-	}
-	for i := range t.Retire {
-		if t.Retire[i].Failures > 0 {
-			t.Retire[i].At = b.now()
+	return b.change(ctx, ref, func(t *target) (bool, error) {
+		for i := range t.Retire {
+			if t.Retire[i].Failures > 0 {
+				t.Retire[i].At = b.now()
+			}
 		}
-	}
-	return b.storeWithNextLook(ctx, t)
+		return true, nil
+	})
 }
 
 // mergeConfig puts the given fields over the stored config and checks the

@@ -79,48 +79,31 @@ func (b *backend) retireCredentials(ctx context.Context, t *target) error {
 	return b.recordEndings(ctx, t.Ref, ended)
 }
 
-// recordEndings stores what became of retirements, under the target's lock.
+// recordEndings stores what became of retirements.
 func (b *backend) recordEndings(ctx context.Context, ref targetRef, ended endings) error {
-	unlock, err := b.lockTarget(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t, err := readTarget(ctx, b.storage, ref)
-	if err != nil || t == nil {
-		return err
-	}
-	for version, err := range ended {
-		t.retired(version, err, b.now())
-	}
-	return b.storeWithNextLook(ctx, t)
+	return b.change(ctx, ref, func(t *target) (bool, error) {
+		for version, err := range ended {
+			t.retired(version, err, b.now())
+		}
+		return true, nil
+	})
 }
 
 // retireDecoyCopies ends what is due of a decoy: the vended copy goes dead by a
 // rotation whose material nobody is given, unless it is dead already.
 func (b *backend) retireDecoyCopies(ctx context.Context, ref targetRef) error {
-	unlock, err := b.lockTarget(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t, err := readTarget(ctx, b.storage, ref)
-	if err != nil || t == nil {
-		return err
-	}
-	ended := endings{}
-	for _, r := range t.Retire {
-		if !r.At.After(b.now()) {
-			ended[r.Version] = b.endDecoyCopy(ctx, t, r.Version)
+	return b.change(ctx, ref, func(t *target) (bool, error) {
+		ended := endings{}
+		for _, r := range t.Retire {
+			if !r.At.After(b.now()) {
+				ended[r.Version] = b.endDecoyCopy(ctx, t, r.Version)
+			}
 		}
-	}
-	if len(ended) == 0 {
-		return nil
-	}
-	for version, err := range ended {
-		t.retired(version, err, b.now())
-	}
-	return b.storeWithNextLook(ctx, t)
+		for version, err := range ended {
+			t.retired(version, err, b.now())
+		}
+		return len(ended) > 0, nil
+	})
 }
 
 // endDecoyCopy makes a vended copy of a decoy dead, if it is still the current

@@ -159,6 +159,25 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 	return b.due.put(ctx, t.Ref, next)
 }
 
+// change lets do change a target's state under its lock, and stores it with its
+// next due entry if do says so. Without a state do is not called.
+func (b *backend) change(ctx context.Context, ref targetRef, do func(*target) (store bool, err error)) error {
+	unlock, err := b.lockTarget(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	t, err := readTarget(ctx, b.storage, ref)
+	if err != nil || t == nil {
+		return err
+	}
+	store, err := do(t)
+	if err != nil || !store {
+		return err
+	}
+	return b.storeWithNextLook(ctx, t)
+}
+
 // storeWithNextLook writes the next due entry and then the state that relies on
 // it.
 func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
