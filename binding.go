@@ -226,6 +226,9 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	if limit := b.System().MaxLeaseTTL(); max(bind.TTL, bind.MaxTTL) > limit {
 		resp.AddWarning(fmt.Sprintf("ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit))
 	}
+	if len(resp.Warnings) == 0 {
+		return nil, nil // the CLI then says that it was written
+	}
 	return resp, nil
 }
 
