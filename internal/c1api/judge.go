@@ -71,6 +71,7 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 		c.pause.extend(e.RetryAfter)
 	case asksToWait(status, a.header):
 		e.Reason, f.again = ReasonUnavailable, true
+		c.pause.extend(e.RetryAfter)
 	case status >= 400 && status <= 499 && status != http.StatusRequestTimeout:
 		e.Reason = ReasonRejected
 	case status < 400:

@@ -178,27 +178,32 @@ func TestRetryAfterIsObeyedOrReported(t *testing.T) {
 	}
 }
 
-func TestRateLimitPausesEveryCaller(t *testing.T) {
+func TestRetryAfterPausesEveryCaller(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := &fakeC1{api: inTurn(reply{status: 429, header: map[string]string{"Retry-After": "10"}}, reply{body: "{}"})}
-		c, _ := newClient(t, f, withRetries(0))
-		_, err := c.Introspect(t.Context())
-		requireReason(t, err, ReasonRateLimited)
+	for status, reason := range map[int]Reason{429: ReasonRateLimited, 503: ReasonUnavailable} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeC1{api: inTurn(reply{status: status, header: map[string]string{"Retry-After": "10"}}, reply{body: "{}"})}
+				c, _ := newClient(t, f, withRetries(0))
+				_, err := c.Introspect(t.Context())
+				requireReason(t, err, reason)
 
-		short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		defer cancel()
-		_, err = c.Introspect(short)
-		e := failedFor(t, err, ReasonRateLimited)
-		require.Contains(t, e.Message, "10s")
-		require.Equal(t, 10*time.Second, e.RetryAfter)
-		require.Equal(t, 1, f.asked)
+				short, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				_, err = c.Introspect(short)
+				e := failedFor(t, err, ReasonRateLimited)
+				require.Contains(t, e.Message, "10s")
+				require.Equal(t, 10*time.Second, e.RetryAfter)
+				require.Equal(t, 1, f.asked)
 
-		start := time.Now()
-		_, err = c.Introspect(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, 10*time.Second, time.Since(start))
-	})
+				start := time.Now()
+				_, err = c.Introspect(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, 10*time.Second, time.Since(start))
+			})
+		})
+	}
 }
 
 func TestCallerWhoGivesUp(t *testing.T) {

@@ -256,6 +256,7 @@ func (s *tokenSource) refused(err error) *failure {
 		s.client.pause.extend(e.RetryAfter)
 	case asksToWait(status, refused.Response.Header):
 		e.Reason, f.again = ReasonUnavailable, true
+		s.client.pause.extend(e.RetryAfter)
 	case status == http.StatusNotFound:
 		e.Reason = ReasonNotSent
 		e.Message = join(e.Message, fmt.Sprintf("is %s a C1 tenant?", s.client.base))

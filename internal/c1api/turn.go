@@ -16,7 +16,7 @@ import (
 // maxPause bounds what one Retry-After can make this client wait.
 const maxPause = 30 * time.Second
 
-// pause is the time until which C1 asked this client (429, Retry-After) to
+// pause is the time until which C1 asked this client (by Retry-After) to
 // send nothing.
 type pause struct {
 	mu    sync.Mutex
