@@ -255,7 +255,7 @@ func (b *backend) abandon(ctx context.Context, r rotation, m *material) {
 		}
 	}
 	t.recordOf(t.Version).Outcome = outcomeUndelivered
-	t.dropRetirement(t.Version)
+	t.retired(t.Version, nil, b.now())
 	_ = b.storeOutcome(ctx, t, "")
 }
 
