@@ -8,6 +8,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
@@ -80,8 +81,10 @@ func TestReloadsDuringReadsLoseNoRotation(t *testing.T) {
 	t.Parallel()
 	e := vaulttest.New(t, vaulttest.Options{})
 	e.Tenant.SetSemantics(c1test.Exclusive)
-	e.Configure(e.Mount, e.Tenant, object{"history_limit": 1000})
+	const most = 190 // reads, so that history holds them all
+	e.Configure(e.Mount, e.Tenant, object{"history_limit": most + 10})
 	e.BindConnector(e.Mount, "github", e.Tenant.Connector(), nil)
+	e.Tenant.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, Delay: 40 * time.Millisecond})
 
 	reading, stop := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -89,7 +92,7 @@ func TestReloadsDuringReadsLoseNoRotation(t *testing.T) {
 	defer stop()
 	issued, readErrs := 0, []error{}
 	wg.Go(func() {
-		for reading.Err() == nil {
+		for reading.Err() == nil && issued+len(readErrs) < most {
 			if _, err := e.Read("connector-creds/github"); err != nil {
 				readErrs = append(readErrs, err)
 			} else {
