@@ -4,11 +4,7 @@
 package c1
 
 import (
-	"context"
-	"net/http"
-
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 var connectorLeaseEnds = []string{leaseEndRevoke, leaseEndKeep}
@@ -36,92 +32,6 @@ func (b *backend) pathsConnectors() []*framework.Path {
 		},
 		b.pathListBindings(kindConnector),
 	}
-}
-
-// bindingOperations are the same for both kinds.
-func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
-	write := b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		return b.writeBinding(ctx, req, d, k, leaseEnds)
-	})
-	written := map[int][]framework.Response{
-		http.StatusOK:        {{Description: "Stored, with warnings."}},
-		http.StatusNoContent: {{Description: "Stored."}},
-	}
-	return map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: &framework.PathOperation{
-			Summary:   "Read a " + string(k) + " binding and its state. Rotates nothing.",
-			Responses: bindingResponse(targetFields),
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				data, bind, err := b.describeBinding(ctx, req.Storage, k, d.Get("name").(string))
-				if err != nil || bind == nil {
-					return nil, err
-				}
-				for field, id := range map[string]string{"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID} {
-					if targetFields[field] != nil {
-						data[field] = id
-					}
-				}
-				return &logical.Response{Data: data}, nil
-			}),
-		},
-		logical.CreateOperation: &framework.PathOperation{
-			Summary: "Bind a name to a " + string(k) + ". Rotates nothing.", Callback: write, Responses: written,
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-		logical.UpdateOperation: &framework.PathOperation{
-			Summary: "Change a " + string(k) + " binding; fields not given stay. Rotates nothing.", Callback: write, Responses: written,
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-		logical.DeleteOperation: &framework.PathOperation{
-			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1; leases stay revocable.",
-			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.deleteBinding(ctx, req.Storage, k, d.Get("name").(string))
-			}),
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-	}
-}
-
-// pathListBindings lists the names of a kind's bindings.
-func (b *backend) pathListBindings(k kind) *framework.Path {
-	bindings, _ := k.paths()
-	return &framework.Path{
-		Pattern: bindings + "/?$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationSuffix: bindings, Navigation: true,
-		},
-		Fields: map[string]*framework.FieldSchema{
-			"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
-			"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Summary: "List the " + string(k) + " bindings.",
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The names, sorted.",
-					Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "Names of bindings."}},
-				}}},
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return listBindings(ctx, req.Storage, k, d)
-				}),
-			},
-		},
-		HelpSynopsis:    "List the " + string(k) + " bindings.",
-		HelpDescription: "Returns names in order. `after` and `limit` page through long lists.",
-	}
-}
-
-func listBindings(ctx context.Context, s logical.Storage, k kind, d *framework.FieldData) (*logical.Response, error) {
-	limit := 0
-	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
-		return nil, err
-	}
-	names, err := s.List(ctx, bindingKey(k, ""))
-	if err != nil {
-		return nil, err
-	}
-	return logical.ListResponse(page(names, d.Get("after").(string), limit)), nil
 }
 
 const connectorHelp = `

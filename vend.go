@@ -6,12 +6,47 @@ package c1
 import (
 	"context"
 	"maps"
+	"net/http"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
 )
+
+// credsFields are the inputs of a vend, of either kind.
+func credsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"name":      nameField(),
+		"placement": {Type: framework.TypeString, Description: "Where this copy goes, in your words; kept in the record. Only with a write."},
+	}
+}
+
+// credsOperations are reading and writing a vend, of either kind. The read
+// carries no forwarding flag, since a binding may come to allow reads that
+// change nothing: vend itself sends it on from a standby.
+func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
+	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The new material, shown this once, with a lease.", Fields: fields}}}
+	return map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: &framework.PathOperation{
+			Summary:   "Rotate the " + string(k) + " and vend the new material (rotate_on=read).",
+			Responses: vended,
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.vend(ctx, req, d, k, reasonRead)
+			}),
+		},
+		logical.UpdateOperation: &framework.PathOperation{
+			Summary:      "Rotate the " + string(k) + " and vend the new material.",
+			Responses:    vended,
+			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate"},
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.vend(ctx, req, d, k, reasonWrite)
+			}),
+			ForwardPerformanceStandby:   true,
+			ForwardPerformanceSecondary: true,
+		},
+	}
+}
 
 // vend rotates a binding's target and hands the new material out with a lease.
 func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, reason string) (*logical.Response, error) {

@@ -1,0 +1,259 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+)
+
+const (
+	configKey = "config"
+
+	defaultRequestTimeout = 30 * time.Second
+	// longestRequestTimeout, after the longest wait for a turn, still answers
+	// within the 90 s that Vault gives a request.
+	longestRequestTimeout  = 40 * time.Second
+	defaultMaxRetries      = 3
+	defaultMaxConcurrent   = 32
+	defaultHistoryLimit    = 20
+	maxHistoryLimit        = 200 // keeps a target's entry far below Raft's 1 MiB
+	tenantDomainSuffix     = ".conductor.one"
+	authSignedAssertion    = "signed_assertion"
+	authClientSecret       = "client_secret"
+	authAccessToken        = "access_token"
+	signedSecretPrefix     = "secret-token:"
+	maxCACertBytes         = 1 << 20
+	maxSecretBytes         = 16 << 10
+	maxRequestsPerSecondOK = 10_000
+)
+
+// config is the mount's one C1 identity and its limits.
+type config struct {
+	Revision     string `json:"revision"` // new on each write
+	ClientID     string `json:"client_id,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	AccessToken  string `json:"access_token,omitempty"`
+	URL          string `json:"url,omitempty"`
+	TenantDomain string `json:"tenant_domain,omitempty"`
+	CACert       string `json:"ca_cert,omitempty"`
+
+	RequestTimeout        time.Duration `json:"request_timeout"`
+	MaxRetries            int           `json:"max_retries"`
+	MaxRequestsPerSecond  float64       `json:"max_requests_per_second"`
+	MaxConcurrentRequests int           `json:"max_concurrent_requests"`
+	HistoryLimit          int           `json:"history_limit"`
+}
+
+// tenant is the URL of the tenant: as written, or from the tenant's domain, or
+// from the client ID. A stored config has one.
+func (c *config) tenant() string {
+	switch {
+	case c.URL != "":
+		return c.URL
+	case c.TenantDomain != "":
+		return "https://" + c.TenantDomain + tenantDomainSuffix
+	default:
+		u, err := c1api.URLFromClientID(c.ClientID)
+		if err != nil {
+			return ""
+		}
+		return u
+	}
+}
+
+func (c *config) authentication() string {
+	switch {
+	case c.AccessToken != "":
+		return authAccessToken
+	case strings.HasPrefix(c.ClientSecret, signedSecretPrefix):
+		return authSignedAssertion
+	default:
+		return authClientSecret
+	}
+}
+
+func readConfig(ctx context.Context, s logical.Storage) (*config, error) {
+	entry, err := s.Get(ctx, configKey)
+	if err != nil || entry == nil {
+		return nil, err
+	}
+	var cfg config
+	if err := entry.DecodeJSON(&cfg); err != nil {
+		return nil, fmt.Errorf("stored config: %w", err)
+	}
+	return &cfg, nil
+}
+
+// mergeConfig puts the given fields over the stored config and checks the
+// whole.
+func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
+	cfg := &config{
+		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
+		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
+	}
+	if stored != nil {
+		*cfg = *stored
+	}
+	for field, value := range map[string]*string{
+		"client_id": &cfg.ClientID, "client_secret": &cfg.ClientSecret, "access_token": &cfg.AccessToken,
+		"tenant_domain": &cfg.TenantDomain, "url": &cfg.URL, "ca_cert": &cfg.CACert,
+	} {
+		if v, ok := d.GetOk(field); ok {
+			*value = v.(string)
+		}
+	}
+	// A file given as client_secret=@file ends with a newline, as editors leave it.
+	cfg.ClientSecret, cfg.AccessToken = strings.TrimRight(cfg.ClientSecret, "\r\n"), strings.TrimRight(cfg.AccessToken, "\r\n")
+	if err := mergeIdentity(cfg, stored, d); err != nil {
+		return nil, err
+	}
+	if err := checkTenant(cfg, d); err != nil {
+		return nil, err
+	}
+	if len(cfg.CACert) > maxCACertBytes {
+		return nil, refuse("ca_cert: more than %d bytes", maxCACertBytes)
+	}
+	return cfg, mergeLimits(cfg, d)
+}
+
+// mergeIdentity settles which of the ways to authenticate is meant.
+func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
+	_, secretGiven := d.GetOk("client_secret")
+	_, tokenGiven := d.GetOk("access_token")
+	switch {
+	case secretGiven && tokenGiven && cfg.ClientSecret != "" && cfg.AccessToken != "":
+		return refuse("access_token and client_secret exclude each other: write one")
+	case tokenGiven && cfg.AccessToken != "":
+		if v, ok := d.GetOk("client_id"); ok && v.(string) != "" {
+			return refuse("access_token and client_id exclude each other: write one")
+		}
+		cfg.ClientID, cfg.ClientSecret = "", ""
+	case secretGiven && cfg.ClientSecret != "":
+		cfg.AccessToken = ""
+	}
+	if stored != nil {
+		// Whoever may write the config but does not know the secret must not
+		// be able to have it sent to a host of his own.
+		changed := ""
+		for _, f := range []struct{ name, before, now string }{
+			{"client_id", stored.ClientID, cfg.ClientID},
+			{"url", stored.URL, cfg.URL},
+			{"tenant_domain", stored.TenantDomain, cfg.TenantDomain},
+			{"ca_cert", stored.CACert, cfg.CACert},
+		} {
+			if f.before != f.now {
+				changed = f.name
+			}
+		}
+		carried := (secretGiven && cfg.ClientSecret != "") || (tokenGiven && cfg.AccessToken != "")
+		if changed != "" && !carried {
+			return refuse("%s changes where the stored secret is sent: write client_secret (or access_token) in the same call", changed)
+		}
+	}
+	switch {
+	case cfg.AccessToken != "":
+		if len(cfg.AccessToken) > maxSecretBytes || strings.ContainsFunc(cfg.AccessToken, notTokenChar) {
+			return refuse("access_token: must be a bearer token without spaces, at most %d bytes", maxSecretBytes)
+		}
+		if cfg.URL == "" && cfg.TenantDomain == "" {
+			return refuse("url or tenant_domain is required with access_token")
+		}
+		return nil
+	case cfg.ClientID == "":
+		return refuse("client_id is required (or access_token with url or tenant_domain)")
+	case cfg.ClientSecret == "":
+		return refuse("client_secret is required with client_id")
+	}
+	if _, _, _, err := c1api.ParseClientID(cfg.ClientID); err != nil {
+		return refuse("client_id: %s", err)
+	}
+	if err := c1api.CheckClientSecret(cfg.ClientSecret); err != nil {
+		return refuse("client_secret: %s", err)
+	}
+	return nil
+}
+
+// notTokenChar says what cannot stand in an Authorization header's token.
+func notTokenChar(r rune) bool { return r <= ' ' || r >= 0x7f }
+
+var domainLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func checkTenant(cfg *config, d *framework.FieldData) error {
+	if cfg.URL != "" && cfg.TenantDomain != "" {
+		// Naming one replaces the other, unless both were named.
+		_, urlGiven := d.GetOk("url")
+		_, domainGiven := d.GetOk("tenant_domain")
+		switch {
+		case urlGiven == domainGiven:
+			return refuse("url and tenant_domain exclude each other: write one")
+		case urlGiven:
+			cfg.TenantDomain = ""
+		default:
+			cfg.URL = ""
+		}
+	}
+	if cfg.TenantDomain != "" && !domainLabel.MatchString(cfg.TenantDomain) {
+		return refuse("tenant_domain %q: must be the one label before %s, in lower case; use url for other hosts", clip(cfg.TenantDomain, 40), tenantDomainSuffix)
+	}
+	if cfg.URL == "" {
+		return nil
+	}
+	clean, err := cleanURL(cfg.URL)
+	if err != nil {
+		return refuse("url: %s", err)
+	}
+	cfg.URL = clean
+	return nil
+}
+
+// cleanURL takes https://host[:port] with at most a slash behind it.
+func cleanURL(raw string) (string, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return "", errors.New("is not a URL")
+	case u.Scheme != "https":
+		return "", errors.New("must begin with https://")
+	case u.User != nil:
+		return "", errors.New("must not hold credentials")
+	case u.Hostname() == "":
+		return "", errors.New("names no host")
+	case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "", errors.New("must be only https://host[:port], without path, query or fragment")
+	}
+	return "https://" + strings.ToLower(u.Host), nil
+}
+
+func mergeLimits(cfg *config, d *framework.FieldData) error {
+	if err := setDuration(d, "request_timeout", &cfg.RequestTimeout, time.Second, longestRequestTimeout); err != nil {
+		return err
+	}
+	if err := setInt(d, "max_retries", &cfg.MaxRetries, 0, 10); err != nil {
+		return err
+	}
+	if err := setInt(d, "max_concurrent_requests", &cfg.MaxConcurrentRequests, 1, 1000); err != nil {
+		return err
+	}
+	if err := setInt(d, "history_limit", &cfg.HistoryLimit, 1, maxHistoryLimit); err != nil {
+		return err
+	}
+	if v, ok := d.GetOk("max_requests_per_second"); ok {
+		cfg.MaxRequestsPerSecond = v.(float64)
+		if !(cfg.MaxRequestsPerSecond >= 0 && cfg.MaxRequestsPerSecond <= maxRequestsPerSecondOK) {
+			return refuse("max_requests_per_second must lie between 0 and %d", maxRequestsPerSecondOK)
+		}
+	}
+	return nil
+}
