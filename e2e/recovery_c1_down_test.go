@@ -95,7 +95,7 @@ func surviveOutage(t *testing.T, cases []outage, length, healing time.Duration) 
 	for _, c := range cases {
 		subjects = append(subjects, c.subject)
 	}
-	sites := newSites(t, server, subjects, nil)
+	sites := newSites(t, server, subjects)
 	vends := make([]vended, len(sites))
 	bringBack := make([]func(), len(sites))
 	for i, s := range sites {
@@ -204,7 +204,7 @@ func (s *site) nothingAlive(t testing.TB) error {
 func TestRecoveryMountIsNotDisabledWhileC1IsDown(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, vaulttest.Options{})
-	for _, s := range newSites(t, server, []subject{exclusiveConnector, overlappingConnector, decoyWithFingerprint}, nil) {
+	for _, s := range newSites(t, server, []subject{exclusiveConnector, overlappingConnector, decoyWithFingerprint}) {
 		t.Run(s.name, func(t *testing.T) {
 			if s.isDecoy() {
 				s.bind(map[string]any{"on_lease_end": "rotate"})

@@ -40,7 +40,7 @@ func TestRecoveryCallerThatHangsUpLeavesNothingAlive(t *testing.T) {
 	for _, c := range cases {
 		subjects = append(subjects, c.subject)
 	}
-	sites := newSites(t, server, subjects, nil)
+	sites := newSites(t, server, subjects)
 	for i, s := range sites {
 		c := cases[i]
 		t.Run(c.name+"/"+s.name, func(t *testing.T) {
@@ -103,7 +103,7 @@ func (s *site) untilVaultNoticed(t testing.TB, n int) {
 func TestRecoveryCallerThatHangsUpBeforeItsTurnRotatesNothing(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, vaulttest.Options{})
-	for _, s := range newSites(t, server, []subject{exclusiveConnector, decoyWithFingerprint}, nil) {
+	for _, s := range newSites(t, server, []subject{exclusiveConnector, decoyWithFingerprint}) {
 		t.Run(s.name, func(t *testing.T) {
 			holder := s.vendAndHold(t.Context(), t, c1test.BeforeCommit, server.Root)
 			ctx, hangUp := context.WithCancel(t.Context())
@@ -144,7 +144,7 @@ func TestRecoveryCallerThatHangsUpBeforeItsTurnRotatesNothing(t *testing.T) {
 func TestRecoveryCallerThatHangsUpWhileC1GoesDown(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, vaulttest.Options{})
-	for _, s := range newSites(t, server, []subject{overlappingConnector}, nil) {
+	for _, s := range newSites(t, server, []subject{overlappingConnector}) {
 		revoking := s.c1.AddFault(c1test.Fault{Op: c1test.OpRevokeConnectorCredential, Status: 500})
 		ctx, hangUp := context.WithCancel(t.Context())
 		u := s.vendAndHold(ctx, t, c1test.AfterCommit, server.Root)

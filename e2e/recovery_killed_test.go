@@ -97,7 +97,7 @@ func recoverFromDeath(t *testing.T, server *vaulttest.Server, die func(*testing.
 	for _, c := range cases {
 		subjects = append(subjects, c.subject)
 	}
-	sites := newSites(t, server, subjects, nil)
+	sites := newSites(t, server, subjects)
 	before := make([]vended, len(sites))
 	var held []*underWay
 	for i, s := range sites {
@@ -205,7 +205,7 @@ func noRequestRotatedTwice(t testing.TB, s *site) {
 func TestRecoveryCallerThatRepeatsAfterAPluginDied(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, vaulttest.Options{})
-	sites := newSites(t, server, []subject{exclusiveConnector, overlappingConnector, decoyWithFingerprint}, nil)
+	sites := newSites(t, server, []subject{exclusiveConnector, overlappingConnector, decoyWithFingerprint})
 	for _, s := range sites {
 		t.Run(s.name, func(t *testing.T) {
 			s.mustVend(t)

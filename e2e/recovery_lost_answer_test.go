@@ -40,7 +40,7 @@ func TestRecoveryLostAnswerIsAmbiguousUntilTheNextRead(t *testing.T) {
 	for range faults {
 		subjects = append(subjects, kinds...)
 	}
-	sites := newSites(t, server, subjects, nil)
+	sites := newSites(t, server, subjects)
 	last := make([]vended, len(sites))
 	looked := make([]int, len(sites))
 
@@ -128,7 +128,7 @@ func TestRecoveryUnreadBindingIsSettledByItself(t *testing.T) {
 	for _, c := range cases {
 		subjects = append(subjects, c.subject)
 	}
-	sites := newSites(t, server, subjects, nil)
+	sites := newSites(t, server, subjects)
 	first := make([]vended, len(sites))
 	for i, s := range sites {
 		if !cases[i].firstEver {
@@ -179,7 +179,7 @@ func TestRecoveryUnreadBindingIsSettledByItself(t *testing.T) {
 func TestRecoveryLateCommitShowsAsDrift(t *testing.T) {
 	t.Parallel()
 	server := startServer(t, vaulttest.Options{})
-	sites := newSites(t, server, []subject{exclusiveConnector, decoyWithFingerprint, overlappingConnector}, nil)
+	sites := newSites(t, server, []subject{exclusiveConnector, decoyWithFingerprint, overlappingConnector})
 	healed := make([]vended, len(sites))
 	for i, s := range sites {
 		late := make(chan struct{})

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +28,7 @@ const (
 	// twice the request timeout, the rest of a minute, and a margin.
 	settled = 2*requestTimeout + time.Minute + 15*time.Second
 
-	bindingName = "app"
+	bindingName = "app" // of every site that newSites makes
 )
 
 // subject is the kind of target that a case is about.
@@ -53,6 +52,7 @@ type site struct {
 	server    *vaulttest.Server
 	c1        *c1test.Tenant
 	mount     string
+	binding   string
 	connector c1test.ConnectorRef
 	decoyID   string
 }
@@ -66,7 +66,7 @@ func startServer(t *testing.T, o vaulttest.Options) *vaulttest.Server {
 }
 
 // newSites makes one site per subject, on one server and one emulator.
-func newSites(t *testing.T, server *vaulttest.Server, subjects []subject, extra map[string]any) []*site {
+func newSites(t *testing.T, server *vaulttest.Server, subjects []subject) []*site {
 	t.Helper()
 	var tenants []string
 	for i := range subjects {
@@ -75,27 +75,17 @@ func newSites(t *testing.T, server *vaulttest.Server, subjects []subject, extra 
 	emulator := server.Emulator(c1test.Options{Tenants: tenants})
 	var sites []*site
 	for i, what := range subjects {
-		s := &site{subject: what, server: server, c1: emulator.Tenants()[i], mount: fmt.Sprintf("c1-%s-%d", letters(t.Name()), i)}
+		s := &site{subject: what, server: server, c1: emulator.Tenants()[i], mount: fmt.Sprintf("c1-%d", i), binding: bindingName}
 		if what.semantics != "" {
 			s.c1.SetSemantics(what.semantics)
 		}
 		s.connector, s.decoyID = s.c1.Connector(), s.c1.Decoy(what.decoy)
 		server.Mount(s.mount)
-		server.Configure(s.mount, s.c1, map[string]any{"history_limit": 1000})
-		s.bind(extra)
+		server.Configure(s.mount, s.c1, map[string]any{"history_limit": 200})
+		s.bind(nil)
 		sites = append(sites, s)
 	}
 	return sites
-}
-
-// letters makes a mount's name of a test's.
-func letters(name string) string {
-	return strings.ToLower(strings.Map(func(r rune) rune {
-		if r == '/' || r == '_' || r == '#' {
-			return '-'
-		}
-		return r
-	}, name))
 }
 
 func (s *site) isDecoy() bool { return s.decoy != "" }
@@ -104,24 +94,24 @@ func (s *site) bind(extra map[string]any) {
 	fields := map[string]any{"rotate_on": "read"}
 	maps.Copy(fields, extra)
 	if s.isDecoy() {
-		s.server.BindDecoy(s.mount, bindingName, s.decoyID, fields)
+		s.server.BindDecoy(s.mount, s.binding, s.decoyID, fields)
 	} else {
-		s.server.BindConnector(s.mount, bindingName, s.connector, fields)
+		s.server.BindConnector(s.mount, s.binding, s.connector, fields)
 	}
 }
 
 func (s *site) bindingPath() string {
 	if s.isDecoy() {
-		return s.mount + "/decoys/" + bindingName
+		return s.mount + "/decoys/" + s.binding
 	}
-	return s.mount + "/connectors/" + bindingName
+	return s.mount + "/connectors/" + s.binding
 }
 
 func (s *site) credsPath() string {
 	if s.isDecoy() {
-		return s.mount + "/decoy-creds/" + bindingName
+		return s.mount + "/decoy-creds/" + s.binding
 	}
-	return s.mount + "/connector-creds/" + bindingName
+	return s.mount + "/connector-creds/" + s.binding
 }
 
 func (s *site) rotateOp() string {
