@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -84,6 +85,24 @@ func TestALeaseThatExpiresEndsItsCredential(t *testing.T) {
 		})
 		requireHealthy(t, e)
 	})
+}
+
+func TestRevokingATokenEndsWhatItRead(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	bindExamples(e)
+	token := tokenFor(t, e.Server, e.Mount+"-app", examplePolicy(t, e, "policies/app.hcl"))
+	vended, err := e.Client(token).Logical().Read(e.Path("connector-creds/github"))
+	require.NoError(t, err)
+	require.NoError(t, e.Login(vended))
+	require.NoError(t, e.Root.Auth().Token().RevokeTree(token))
+	vaulttest.Eventually(t, 30*time.Second, func() error {
+		if e.Login(vended) == nil {
+			return errors.New("the credential outlives the token")
+		}
+		return nil
+	})
+	requireHealthy(t, e)
 }
 
 func TestRevokingByPrefixEndsAllThatWasVended(t *testing.T) {

@@ -125,6 +125,34 @@ func TestReloadsDuringReadsLoseNoRotation(t *testing.T) {
 	requireHealthy(t, e)
 }
 
+// The commands are those of docs/operations.md.
+func TestAnUpgradeRotatesNothing(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{})
+	bindExamples(e)
+	before := e.MustRead("connector-creds/github")
+	vault := func(args ...string) {
+		t.Helper()
+		_, stderr, code := e.CLI("", args...)
+		require.Zero(t, code, stderr)
+	}
+	command, sum := e.InstallPlugin("v0.2.0-test")
+	vault("plugin", "register", "-sha256="+sum, "-command="+command, "-version=v0.2.0-test", "secret", vaulttest.PluginName)
+	vault("secrets", "tune", "-plugin-version=v0.2.0-test", e.Mount)
+	vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+
+	require.Equal(t, "v0.2.0-test", e.MustRead("status").Data["version"])
+	require.Equal(t, 1, rotations(e))
+	require.NoError(t, e.Login(before))
+	revoke(t, e, before)
+	require.Empty(t, alive(e), "the new version ends what the old one vended")
+
+	vault("secrets", "tune", "-plugin-version="+vaulttest.PluginVersion, e.Mount)
+	vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+	require.Equal(t, vaulttest.PluginVersion, e.MustRead("status").Data["version"])
+	require.EqualValues(t, 2, integer(t, e.MustRead("connector-creds/github").Data["version"]))
+}
+
 func TestARestartOnRaftKeepsBindingsHistoryAndLeases(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*vaulttest.Engine){

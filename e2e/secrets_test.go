@@ -4,8 +4,11 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -50,16 +53,63 @@ func TestTheSearchForSecretsFindsThem(t *testing.T) {
 func TestTheAuditLogTellsWhatWasVendedWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	e := vaulttest.OnShared(t)
-	safe := []string{"fingerprint_sha256", "version", "credential_id"}
-	require.NoError(t, e.Root.Sys().TuneMount(e.Mount, api.MountConfigInput{
-		AuditNonHMACResponseKeys: safe, AuditNonHMACRequestKeys: []string{"placement"},
-	}))
+	_, stderr, code := e.CLI("", append(documentedTuning(t), e.Mount)...)
+	require.Zero(t, code, stderr)
 	e.BindConnector(e.Mount, "github", e.Tenant.Connector(), nil)
-	vended := e.MustWrite("connector-creds/github", object{"placement": "host-" + e.Mount})
-	log := e.AuditLog()
-	require.Contains(t, log, vended.Data["fingerprint_sha256"])
-	require.Contains(t, log, vended.Data["credential_id"])
-	require.Contains(t, log, "host-"+e.Mount)
-	require.NotContains(t, log, vended.Data["client_secret"])
-	require.NotContains(t, log, vended.Data["client_id"], "only what was named as safe is in clear")
+	vended := e.MustWrite("connector-creds/github", object{"placement": "host-7"})
+
+	var line string
+	for l := range strings.Lines(e.AuditLog()) {
+		if strings.Contains(l, vended.RequestID) && strings.Contains(l, `"type":"response"`) {
+			line = l
+		}
+	}
+	var entry struct{ Request, Response struct{ Data object } }
+	require.NoError(t, json.Unmarshal([]byte(line), &entry))
+	require.Equal(t, "host-7", entry.Request.Data["placement"])
+	for field, value := range entry.Response.Data {
+		if field == "client_secret" {
+			require.Contains(t, value, "hmac-sha256:")
+		} else {
+			require.Equal(t, fmt.Sprint(vended.Data[field]), fmt.Sprint(value), field)
+		}
+	}
+	require.Len(t, entry.Response.Data, len(vended.Data))
+}
+
+// documentedTuning returns the command of docs/operations.md that names the keys
+// which are safe in clear, without "vault" and the mount.
+func documentedTuning(t *testing.T) []string {
+	t.Helper()
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "operations.md"))
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(doc), "vault secrets tune \\\n")
+	require.True(t, found)
+	command, _, found := strings.Cut(rest, " \\\n  c1\n")
+	require.True(t, found)
+	return append([]string{"secrets", "tune"}, strings.Fields(strings.ReplaceAll(command, "\\\n", " "))...)
+}
+
+func TestTheServersLogTellsOfEachRotationAndItsRequest(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	bindExamples(e)
+	vended := e.MustWrite("decoy-creds/bait", nil)
+	e.Tenant.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, Times: 1, Status: 403})
+	_, err := e.Write("decoy-creds/bait", nil)
+	requireRefused(t, err, 502)
+	failed := e.Records("decoys/bait")[0]
+
+	logged := map[string]string{}
+	for line := range strings.Lines(e.ServerLog()) {
+		for _, id := range []string{vended.RequestID, failed["request_id"].(string)} {
+			if strings.Contains(line, "request_id="+id) {
+				logged[id] += line
+			}
+		}
+	}
+	require.Contains(t, logged[vended.RequestID], "[INFO]")
+	require.Contains(t, logged[vended.RequestID], "outcome=issued")
+	require.Contains(t, logged[failed["request_id"].(string)], "[WARN]")
+	require.Contains(t, logged[failed["request_id"].(string)], "outcome=failed")
 }

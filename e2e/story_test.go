@@ -6,6 +6,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -252,6 +253,27 @@ func TestHistoryAndStatusTellWhatHappened(t *testing.T) {
 	require.Equal(t, vaulttest.PluginVersion, status["version"])
 	require.Equal(t, e.Tenant.URL(), status["tenant"])
 	require.Equal(t, "closed", status["breaker"])
+}
+
+func TestLongListsCanBePaged(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	for _, name := range []string{"d", "b", "a", "c"} {
+		e.BindConnector(e.Mount, name, e.Tenant.NewConnector(name), nil)
+	}
+	for query, want := range map[string][]any{
+		"":                {"a", "b", "c", "d"},
+		"limit=2":         {"a", "b"},
+		"after=b":         {"c", "d"},
+		"after=a&limit=2": {"b", "c"},
+		"after=bb":        {"c", "d"},
+	} {
+		params, err := url.ParseQuery("list=true&" + query)
+		require.NoError(t, err)
+		page, err := e.Root.Logical().ReadWithData(e.Path("connectors/"), params)
+		require.NoError(t, err)
+		require.Equal(t, want, page.Data["keys"], query)
+	}
 }
 
 func TestDeletingABindingSaysWhatStaysAlive(t *testing.T) {

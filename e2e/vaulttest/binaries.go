@@ -4,6 +4,7 @@
 package vaulttest
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 )
 
 // PluginVersion is what the plugin under test says its version is.
@@ -19,6 +21,9 @@ const PluginVersion = "v0.1.0-test"
 
 // PluginName is the plugin's name in Vault's catalog and of its binary.
 const PluginName = "vault-plugin-c1"
+
+// buildTimeout bounds a build from a cold cache on a slow machine.
+const buildTimeout = 15 * time.Minute
 
 // repository is the root of the main module.
 func repository() string {
@@ -49,22 +54,27 @@ type builtPlugin struct {
 	sha256 string
 }
 
-// buildPlugin builds the plugin from the sources as they are, once per process;
-// with the race detector if the tests have it.
-var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) {
+// buildPlugin builds the plugin under test, once per process.
+var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(PluginVersion) })
+
+// build builds the plugin from the sources as they are, with the race detector
+// if the tests have it.
+func build(version string) (*builtPlugin, error) {
 	dir, err := os.MkdirTemp("", "c1-plugin-")
 	if err != nil {
 		return nil, err
 	}
 	onExit(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, PluginName)
-	args := []string{"build", "-ldflags", "-X main.version=" + PluginVersion, "-o", path}
+	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
 	if raceEnabled {
 		args = append(args, "-race")
 	}
-	build := exec.Command("go", append(args, "./cmd/"+PluginName)...) //nolint:noctx // bounded by the test's timeout
-	build.Dir = repository()
-	if out, err := build.CombinedOutput(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+PluginName)...)
+	cmd.Dir = repository()
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}
 	raw, err := os.ReadFile(path)
@@ -73,4 +83,15 @@ var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) {
 	}
 	sum := sha256.Sum256(raw)
 	return &builtPlugin{path: path, sha256: hex.EncodeToString(sum[:])}, nil
-})
+}
+
+// InstallPlugin builds the plugin in another version, puts it beside the one
+// that is there, and returns its file's name and SHA-256.
+func (s *Server) InstallPlugin(version string) (command, sum string) {
+	s.t.Helper()
+	plugin, err := build(version)
+	fatalIf(s.t, err)
+	command = PluginName + "-" + version
+	fatalIf(s.t, copyFile(plugin.path, s.path(filepath.Join("plugins", command)), 0o700))
+	return command, plugin.sha256
+}

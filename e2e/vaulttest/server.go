@@ -102,11 +102,9 @@ func newInstance(t testing.TB, o Options) *instance {
 	fatalIf(t, err)
 	plugin, err := buildPlugin()
 	fatalIf(t, err)
-	// Not t.TempDir: a shared server outlives the test that starts it. Vault
-	// takes no symbolic link on the way to the plugins.
-	dir, err := os.MkdirTemp("", "c1-e2e-")
+	dir, err := os.MkdirTemp("", "c1-e2e-") //nolint:usetesting // a shared server outlives the test that starts it
 	fatalIf(t, err)
-	dir, err = filepath.EvalSymlinks(dir)
+	dir, err = filepath.EvalSymlinks(dir) // Vault takes no symbolic link on the way to the plugins
 	fatalIf(t, err)
 	onExit(func() { _ = os.RemoveAll(dir) })
 	for _, sub := range []string{"plugins", "data", "home"} {
@@ -153,7 +151,7 @@ func (in *instance) run() error {
 	//nolint:noctx // ended by Stop or Kill
 	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level", in.options.LogLevel)
 	cmd.Dir = in.dir
-	cmd.Env = append([]string{"HOME=" + in.path("home"), "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, in.options.Env...)
+	cmd.Env = in.environment(append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -279,8 +277,8 @@ func (in *instance) path(name string) string { return filepath.Join(in.dir, name
 func (s *Server) reportTrouble() {
 	s.t.Helper()
 	log := s.ServerLog()
-	if strings.Contains(log, "WARNING: DATA RACE") {
-		s.t.Error("the race detector of the plugin found a race:\n" + log[strings.Index(log, "WARNING: DATA RACE"):])
+	if _, report, found := strings.Cut(log, "WARNING: DATA RACE"); found {
+		s.t.Errorf("the race detector of the plugin found a race:%s", report)
 	}
 	if s.t.Failed() {
 		s.t.Logf("end of the server's log:\n%s", tail(log))
