@@ -209,6 +209,20 @@ func TestConfigWriteTakesEffectAtOnce(t *testing.T) {
 	require.Contains(t, f.message, "right")
 }
 
+func TestConfigWrittenByAnotherNodeTakesEffectAtOnce(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.vend("connector-creds/hr")
+	here := e.b
+	e.b = nil
+	e.restart() // another process on the same storage
+	denied := e.c1.NewIdentity(c1test.Denied("rotateConnector"))
+	e.write("config", "client_id", denied.ClientID, "client_secret", denied.ClientSecret)
+	e.b = here
+	require.Equal(t, http.StatusBadGateway, e.refused(logical.ReadOperation, "connector-creds/hr", nil).status)
+}
+
 func TestConfigIdentityIsReplacedWithItsSecret(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

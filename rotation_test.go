@@ -161,9 +161,19 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 			require.Equal(t, statusOutcomeUnknown, f.status, "Vault's re-sent request does not rotate again")
 			require.Equal(t, rotations, e.c1.Requests("rotateConnector")+e.c1.Requests("rotateDecoy"))
 
-			e.after(2 * time.Minute)
-			require.Equal(t, attentionAmbiguous, e.read(path).Data["state"])
-			require.Equal(t, 1, e.read("status").Data["ambiguous"])
+			ref := connectorTarget(e.c1.Connector())
+			if path == "decoys/x" {
+				ref = decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
+			}
+			require.NoError(t, e.b.settle(context.Background(), ref))
+			require.Equal(t, stateRotating, e.read(path).Data["state"], "C1 may still commit it")
+
+			e.clock.advance(2 * time.Minute)
+			for range 2 { // before and after it was settled
+				require.Equal(t, attentionAmbiguous, e.read(path).Data["state"])
+				require.Equal(t, 1, e.read("status").Data["ambiguous"])
+				require.NoError(t, e.b.tick(context.Background()))
+			}
 			require.Equal(t, rotations, e.c1.Requests("rotateConnector")+e.c1.Requests("rotateDecoy"), "settling rotates nothing")
 
 			creds := strings.Replace(strings.TrimSuffix(path, "/x"), "s", "-creds", 1) + "/x"

@@ -230,6 +230,19 @@ func TestFailingStorageLeavesTheEntryForTheNextTick(t *testing.T) {
 	require.Empty(t, e.c1.AliveCredentials(ref))
 }
 
+func TestMinuteThatCouldNotBeListedIsListedAgain(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
+	e.clock.advance(2 * time.Minute)
+	for range 3 {
+		e.storage.failWhen(func(op, key string) bool { return op == "list" && strings.HasPrefix(key, duePrefix) })
+		require.ErrorIs(t, e.b.tick(context.Background()), errStorage)
+	}
+	e.storage.failWhen(nil)
+	require.NoError(t, e.b.tick(context.Background()))
+	require.NotEmpty(t, e.state(connectorTarget(e.c1.Connector())).Attempt.Unknown)
+}
+
 func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

@@ -184,6 +184,18 @@ func TestCooldownSparesACallerThatNeverGotItsCredential(t *testing.T) {
 	require.Equal(t, 2, e.vend("connector-creds/hr").Data["version"])
 }
 
+func TestCooldownDoesNotDelayTheHealingOfAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr", "cooldown", "10m")
+	e.vend("connector-creds/hr")
+	e.clock.advance(10 * time.Minute)
+	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", DropAfter: true, Times: 1})
+	require.Equal(t, statusOutcomeUnknown, e.refused(logical.ReadOperation, "connector-creds/hr", nil).status)
+	e.clock.advance(-9 * time.Minute)
+	require.Equal(t, 2, e.vend("connector-creds/hr").Data["version"])
+}
+
 func TestForcedWrappingAsksVaultToWrap(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

@@ -101,7 +101,7 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 			return nil, failed
 		}
 		a := c.exchange(ctx, k, token)
-		c.log.Debug("request to C1", "op", k.op, "status", a.status, "duration", a.took, "attempt", n)
+		c.log.Debug("request to C1", "op", k.op, "status", a.status, "duration_ms", a.took.Milliseconds(), "attempt", n)
 		if a.status != http.StatusUnauthorized || token.static || *reauthenticated {
 			return c.judge(ctx, k, a, token)
 		}

@@ -178,7 +178,7 @@ func (s *tokenSource) request(ctx context.Context, offset time.Duration) minted 
 	}); errors.Is(rejected, errRejected) {
 		return minted{failed: &failure{err: c.breaker.refusal()}}
 	}
-	c.log.Debug("token request to C1", "ok", err == nil, "duration", time.Since(began))
+	c.log.Debug("token request to C1", "ok", err == nil, "duration_ms", time.Since(began).Milliseconds())
 	if err != nil {
 		return minted{failed: s.refused(err)}
 	}
