@@ -6,7 +6,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -83,19 +82,7 @@ func TestRecoveryCallerThatHangsUpLeavesNothingAlive(t *testing.T) {
 // what C1 answers from then on comes too late.
 func (s *site) untilVaultNoticed(t testing.TB, n int) {
 	t.Helper()
-	vaulttest.Eventually(t, 10*time.Second, func() error {
-		answered := 0
-		for line := range strings.Lines(s.server.AuditLog()) {
-			if strings.Contains(line, `"type":"response"`) && strings.Contains(line, `"path":"`+s.credsPath()+`"`) &&
-				strings.Contains(line, `"error":"`) {
-				answered++
-			}
-		}
-		if answered < n {
-			return fmt.Errorf("Vault gave up %d of %d requests", answered, n)
-		}
-		return nil
-	})
+	untilAudited(t, s.server, n, `"type":"response"`, `"path":"`+s.credsPath()+`"`, `"error":"`)
 }
 
 // TestRecoveryCallerThatHangsUpBeforeItsTurnRotatesNothing: it waited for
@@ -113,18 +100,7 @@ func TestRecoveryCallerThatHangsUpBeforeItsTurnRotatesNothing(t *testing.T) {
 				waiter <- err
 			}()
 			// Vault has passed the second request on once it is in the audit log.
-			vaulttest.Eventually(t, 10*time.Second, func() error {
-				asked := 0
-				for line := range strings.Lines(server.AuditLog()) {
-					if strings.Contains(line, `"type":"request"`) && strings.Contains(line, `"path":"`+s.credsPath()+`"`) {
-						asked++
-					}
-				}
-				if asked < 2 {
-					return fmt.Errorf("%d requests arrived", asked)
-				}
-				return nil
-			})
+			untilAudited(t, server, 2, `"type":"request"`, `"path":"`+s.credsPath()+`"`)
 			hangUp()
 			require.ErrorIs(t, <-waiter, context.Canceled)
 			s.untilVaultNoticed(t, 1)

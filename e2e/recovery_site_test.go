@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -353,6 +354,40 @@ func eventuallyWithin(t testing.TB, timeout time.Duration, try func() error) {
 		}
 		<-ticker.C
 	}
+}
+
+// untilBack waits until requests reach the plugin's next process: those that
+// come while Vault has not noticed the death of the last one are answered 500.
+func untilBack(t testing.TB, sites []*site) {
+	t.Helper()
+	for _, s := range sites {
+		vaulttest.Eventually(t, 10*time.Second, func() error {
+			_, err := s.health(t.Context())
+			return err
+		})
+	}
+}
+
+// audited counts the lines of the audit log that hold each of these texts.
+func audited(server *vaulttest.Server, texts ...string) int {
+	n := 0
+	for line := range strings.Lines(server.AuditLog()) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// untilAudited waits for at least so many lines in the audit log.
+func untilAudited(t testing.TB, server *vaulttest.Server, atLeast int, texts ...string) {
+	t.Helper()
+	vaulttest.Eventually(t, 20*time.Second, func() error {
+		if n := audited(server, texts...); n < atLeast {
+			return fmt.Errorf("the audit log has %d lines with %q, and not %d", n, texts, atLeast)
+		}
+		return nil
+	})
 }
 
 // ordinaryClient repeats requests by itself, as Vault's Go clients do.

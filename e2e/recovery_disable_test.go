@@ -1,0 +1,50 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
+)
+
+// TestRecoveryMountIsNotDisabledWhileC1IsDown: with its storage Vault would
+// erase all that is known of what is alive at C1.
+func TestRecoveryMountIsNotDisabledWhileC1IsDown(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, vaulttest.Options{})
+	for _, s := range newSites(t, server, []subject{exclusiveConnector, overlappingConnector, decoyWithFingerprint}) {
+		t.Run(s.name, func(t *testing.T) {
+			if s.isDecoy() {
+				s.bind(map[string]any{"on_lease_end": "rotate"})
+			}
+			vends := []vended{s.mustVend(t), s.mustVend(t), s.mustVend(t)}
+			last := vends[len(vends)-1]
+			s.c1.SetDown(true)
+
+			err := server.Root.Sys().Unmount(s.mount)
+			require.Error(t, err)
+			require.ErrorContains(t, err, "still alive at C1")
+			mounts, err := server.Root.Sys().ListMounts()
+			require.NoError(t, err)
+			require.Contains(t, mounts, s.mount+"/")
+			require.Contains(t, s.leases(t), last.LeaseID[len(s.credsPath())+1:])
+			require.True(t, s.alive(last))
+
+			s.c1.SetDown(false)
+			require.NoError(t, server.Root.Sys().Unmount(s.mount))
+			for _, v := range vends {
+				require.False(t, s.alive(v), "version %d outlived its mount", v.Version)
+			}
+			if !s.isDecoy() {
+				require.NoError(t, s.nothingAlive(t))
+			}
+			mounts, err = server.Root.Sys().ListMounts()
+			require.NoError(t, err)
+			require.NotContains(t, mounts, s.mount+"/")
+		})
+	}
+}
