@@ -7,11 +7,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 )
@@ -25,10 +25,23 @@ const PluginName = "vault-plugin-c1"
 // buildTimeout bounds a build from a cold cache on a slow machine.
 const buildTimeout = 15 * time.Minute
 
-// repository is the root of the main module.
-func repository() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(file), "..", "..")
+// repository returns the root of the main module: tests run in the directory of
+// their package, somewhere below it.
+func repository() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "cmd", PluginName)); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("these tests run within their repository only")
+		}
+		dir = parent
+	}
 }
 
 // VaultBinary returns the path of the server to test against: C1_E2E_VAULT, or
@@ -36,7 +49,11 @@ func repository() string {
 func VaultBinary() (string, error) {
 	path := os.Getenv("C1_E2E_VAULT")
 	if path == "" {
-		path = filepath.Join(repository(), "bin", "vault")
+		root, err := repository()
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(root, "bin", "vault")
 	}
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -60,6 +77,10 @@ var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(Pl
 // build builds the plugin from the sources as they are, with the race detector
 // if the tests have it.
 func build(version string) (*builtPlugin, error) {
+	root, err := repository()
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "c1-plugin-")
 	if err != nil {
 		return nil, err
@@ -73,7 +94,7 @@ func build(version string) (*builtPlugin, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+PluginName)...)
-	cmd.Dir = repository()
+	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}

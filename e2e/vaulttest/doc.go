@@ -6,5 +6,8 @@
 // kills and restarts what a test wants dead, and finally searches all that was
 // written or printed for secrets.
 //
+// With the race detector on, the plugin is built with it too, and a race that it
+// reports fails the test.
+//
 // It needs Linux, since it finds processes under /proc.
 package vaulttest

@@ -4,9 +4,12 @@
 package vaulttest
 
 import (
+	"flag"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,9 +38,20 @@ func cleanUp() {
 	}
 }
 
+// parallelTests is how many tests run at once unless -parallel says otherwise:
+// more than there are cores, since most of them wait for a process to start, or
+// for the minute in which the engine settles.
+const parallelTests = 4
+
 // Main runs the tests of a package, and ends what they left running even when
 // they are interrupted.
 func Main(m *testing.M) {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", strconv.Itoa(max(parallelTests, runtime.GOMAXPROCS(0))))
+	}
 	// Whatever the caller uses Vault for must not reach the tests.
 	for _, pair := range os.Environ() {
 		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "BAO_") {
