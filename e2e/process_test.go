@@ -6,6 +6,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -155,9 +156,20 @@ func TestAnUpgradeRotatesNothing(t *testing.T) {
 
 func TestARestartOnRaftKeepsBindingsHistoryAndLeases(t *testing.T) {
 	t.Parallel()
-	for name, stop := range map[string]func(*vaulttest.Engine){
-		"stopped": func(e *vaulttest.Engine) { e.Stop() },
-		"killed":  func(e *vaulttest.Engine) { e.Kill() },
+	for name, restart := range map[string]func(*vaulttest.Engine){
+		"stopped": func(e *vaulttest.Engine) { e.Stop(); e.Restart() },
+		"killed":  func(e *vaulttest.Engine) { e.Kill(); e.Restart() },
+		"stepped down": func(e *vaulttest.Engine) {
+			plugin := e.PluginPIDs()[0]
+			require.NoError(t, e.Root.Sys().StepDown())
+			vaulttest.Eventually(t, time.Minute, func() error {
+				if slices.Contains(e.PluginPIDs(), plugin) {
+					return errors.New("the plugin still runs")
+				}
+				return nil
+			})
+			e.Ready()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -172,8 +184,7 @@ func TestARestartOnRaftKeepsBindingsHistoryAndLeases(t *testing.T) {
 				shown[path] = e.MustRead(path).Data
 			}
 
-			stop(e)
-			e.Restart()
+			restart(e)
 
 			for _, path := range paths {
 				require.Equal(t, shown[path], e.MustRead(path).Data, path)
@@ -191,4 +202,30 @@ func TestARestartOnRaftKeepsBindingsHistoryAndLeases(t *testing.T) {
 			require.Equal(t, 4, rotations(e))
 		})
 	}
+}
+
+func TestALeaseThatRanOutWhileVaultWasDownEndsAtItsReturn(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{Storage: vaulttest.Raft})
+	e.BindConnector(e.Mount, "github", e.Tenant.Connector(), object{"ttl": "3s"})
+	vended := e.MustRead("connector-creds/github")
+	e.Kill()
+	ranOut := time.Now().Add(4 * time.Second)
+	vaulttest.Eventually(t, 10*time.Second, func() error {
+		if time.Now().Before(ranOut) {
+			return errors.New("the lease still runs")
+		}
+		return nil
+	})
+	require.NoError(t, e.Login(vended), "nobody was there to end it")
+
+	e.Restart()
+	vaulttest.Eventually(t, time.Minute, func() error {
+		if e.Login(vended) == nil {
+			return errors.New("it outlives its lease")
+		}
+		return nil
+	})
+	requireHealthy(t, e)
+	require.Equal(t, 1, rotations(e))
 }

@@ -204,13 +204,19 @@ func (s *Server) answers(client *api.Client) {
 	})
 }
 
-// unseal opens the server and waits until it is active.
+// unseal opens the server and waits until it is ready.
 func (s *Server) unseal() {
 	s.t.Helper()
 	s.eventually(func() error {
 		_, err := s.Root.Sys().Unseal(s.unsealKey)
 		return err
 	})
+	s.Ready()
+}
+
+// Ready waits until the server is unsealed and active.
+func (s *Server) Ready() {
+	s.t.Helper()
 	s.eventually(func() error {
 		health, err := s.Root.Sys().Health()
 		if err == nil && (health.Sealed || health.Standby) {
