@@ -126,7 +126,7 @@ func (in *instance) configure() error {
 	in.addr = "http://" + ports[0]
 	var c strings.Builder
 	if in.options.Storage == Raft {
-		fmt.Fprintf(&c, "storage \"raft\" {\n  path = %q\n  node_id = \"one\"\n  performance_multiplier = \"1\"\n}\n", filepath.Join(in.dir, "data"))
+		fmt.Fprintf(&c, "storage \"raft\" {\n  path = %q\n  node_id = %q\n  performance_multiplier = \"1\"\n}\n", filepath.Join(in.dir, "data"), ports[0])
 	} else {
 		fmt.Fprintf(&c, "storage %q {}\n", in.options.Storage)
 	}
