@@ -41,7 +41,7 @@ func cleanUp() {
 // parallelTests is how many tests run at once unless -parallel says otherwise:
 // more than there are cores, since most of them wait for a process to start, or
 // for the minute in which the engine settles.
-const parallelTests = 4
+const parallelTests = 6
 
 // Main runs the tests of a package, and ends what they left running even when
 // they are interrupted.
