@@ -53,6 +53,7 @@ func (s *Server) StartAgent(dir string) {
 	cmd.Dir = dir
 	cmd.Env = s.environment()
 	cmd.Stdout, cmd.Stderr = log, log
+	endWithUs(cmd)
 	fatalIf(s.t, cmd.Start())
 	onExit(func() { _ = cmd.Process.Kill() })
 	s.t.Cleanup(func() {

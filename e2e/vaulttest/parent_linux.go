@@ -1,0 +1,15 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package vaulttest
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// endWithUs has a process told to stop when the tests die without cleaning up,
+// as they do when they run into their timeout.
+func endWithUs(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+}
