@@ -140,7 +140,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 }
 
 // clean stops the intake and waits for what is under way, for as long as one
-// call to C1 may take.
+// call to C1 may take. On a mount that is being disabled it then ends what
+// Vault has no lease for, since the storage that knows of it is about to go.
 func (b *backend) clean(ctx context.Context) {
 	b.worker.stop()
 	timeout := defaultRequestTimeout
@@ -149,6 +150,9 @@ func (b *backend) clean(ctx context.Context) {
 	}
 	if !b.work.drain(timeout) {
 		b.Logger().Warn("stopping while a call to C1 is under way; it is settled from the stored attempt")
+	}
+	if b.System().Tainted() && b.WriteSafeReplicationState() {
+		b.endEverything(ctx)
 	}
 	b.sessions.drop()
 }

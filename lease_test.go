@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"net/http"
 	"testing"
 	"time"
 
@@ -134,6 +135,59 @@ func TestDisablingAMountWhileC1IsDownIsRefused(t *testing.T) {
 	_, err = e.revoke(resp.Secret)
 	require.NoError(t, err)
 	require.False(t, e.alive(resp))
+}
+
+// Vault has no lease left to ask for when the mount goes.
+func TestDisabledMountEndsWhatVaultHasNoLeaseFor(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr")
+	id := e.bindDecoy("bait", c1test.KindAccessToken, "on_lease_end", "rotate")
+	e.vend("connector-creds/hr")
+	bait := e.write("decoy-creds/bait")
+	e.system.TaintedVal = true
+	e.b.Cleanup(context.Background())
+	require.Empty(t, e.c1.AliveCredentials(ref))
+	require.NotEqual(t, e.c1.DecoyFingerprint(id), bait.Data["fingerprint_sha256"])
+	require.NotContains(t, e.logs.String(), "forgotten")
+}
+
+func TestDisabledMountNamesWhatItCouldNotEnd(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.write("config", "max_retries", 0)
+	e.bindConnector("hr")
+	resp := e.vend("connector-creds/hr")
+	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", DropAfter: true, Times: 1})
+	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	e.c1.AddFault(c1test.Fault{Op: "revokeConnectorCredential", Status: 500})
+	e.system.TaintedVal = true
+	e.b.Cleanup(context.Background())
+	require.Contains(t, e.logs.String(), "still alive at C1 and forgotten")
+	require.Contains(t, e.logs.String(), resp.Data["credential_id"])
+	require.Contains(t, e.logs.String(), "unknown outcome is forgotten")
+	e.noSecretsIn("the log", e.logs.String())
+}
+
+func TestStoppingAMountThatStaysEndsNothing(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	resp := e.vend("connector-creds/hr")
+	e.b.Cleanup(context.Background())
+	require.True(t, e.alive(resp))
+}
+
+func TestReaderOfAMountThatIsBeingDisabledGetsNothing(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr")
+	e.system.TaintedVal = true
+	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	require.Equal(t, http.StatusBadGateway, f.status)
+	require.Contains(t, f.message, "being disabled")
+	require.Empty(t, e.c1.AliveCredentials(ref))
+	require.Equal(t, outcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
 }
 
 // A 404 is the end of a credential only in C1's own form.

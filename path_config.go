@@ -183,25 +183,13 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 			bindings, _ := k.paths()
 			return refuse("%s while bindings exist: %d under %s/, such as %s", what, len(names), bindings, names[0])
 		}
-		ids, err := s.List(ctx, targetPrefix+string(k)+"/")
-		if err != nil {
-			return err
-		}
-		for _, id := range ids {
-			ref, ok := parseTargetKey(string(k), id)
-			if !ok {
-				continue
-			}
-			t, err := readTarget(ctx, s, ref)
-			if err != nil {
-				return err
-			}
-			if t != nil && (len(t.Retire) > 0 || t.Attempt != nil) {
-				return refuse("%s while %s has credentials whose end is pending: revoke their leases and see status", what, ref)
-			}
-		}
 	}
-	return nil
+	return walkTargets(ctx, s, func(t *target) error {
+		if len(t.Retire) > 0 || t.Attempt != nil {
+			return refuse("%s while %s has credentials whose end is pending: revoke their leases and see status", what, t.Ref)
+		}
+		return nil
+	})
 }
 
 // retryRetirements lets everything that could not be ended try again now, since
@@ -209,22 +197,11 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 func (b *backend) retryRetirements(ctx context.Context) {
 	refs, err := attentionRefs(ctx, b.storage, attentionRetiring)
 	for _, ref := range refs {
-		err = errors.Join(err, b.hasten(ctx, ref))
+		err = errors.Join(err, b.hasten(ctx, ref, func(r retirement) bool { return r.Failures > 0 }))
 	}
 	if err != nil {
 		b.Logger().Warn("some credentials wait for their next try as planned", "error", err)
 	}
-}
-
-func (b *backend) hasten(ctx context.Context, ref targetRef) error {
-	return b.change(ctx, ref, func(t *target) (bool, error) {
-		for i := range t.Retire {
-			if t.Retire[i].Failures > 0 {
-				t.Retire[i].At = b.now()
-			}
-		}
-		return true, nil
-	})
 }
 
 const configHelp = `

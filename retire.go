@@ -134,3 +134,63 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 	})
 	return err
 }
+
+// hasten makes retirements due at once.
+func (b *backend) hasten(ctx context.Context, ref targetRef, which func(retirement) bool) error {
+	return b.change(ctx, ref, func(t *target) (bool, error) {
+		for i, r := range t.Retire {
+			if which(r) {
+				t.Retire[i].At = b.now()
+			}
+		}
+		return true, nil
+	})
+}
+
+// disableTimeout bounds how long a mount that is being disabled tries to end
+// what it has vended.
+const disableTimeout = time.Minute
+
+// endEverything ends every credential whose end is planned, due or not. What is
+// left is logged by its IDs, since nothing else will know of it.
+func (b *backend) endEverything(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disableTimeout)
+	defer cancel()
+	err := walkTargets(ctx, b.storage, func(t *target) error {
+		if len(t.Retire) > 0 {
+			if err := b.endTarget(ctx, t.Ref); err != nil {
+				b.Logger().Error("could not end what is alive at C1 before this mount is gone", "target", t.Ref.String(), "error", err)
+			}
+		}
+		left, err := readTarget(ctx, b.storage, t.Ref)
+		if err != nil || left == nil {
+			return err
+		}
+		for _, r := range left.Retire {
+			b.Logger().Error("still alive at C1 and forgotten with this mount: end it there", "target", t.Ref.String(),
+				"version", r.Version, "credential_id", r.CredentialID, "error", r.LastError)
+		}
+		if left.Attempt != nil {
+			b.Logger().Error("a rotation of unknown outcome is forgotten with this mount: look at C1", "target", t.Ref.String())
+		}
+		return nil
+	})
+	if err != nil {
+		b.Logger().Error("could not read what is still alive at C1 before this mount is gone", "error", err)
+	}
+}
+
+// endTarget ends every credential of one target whose end is planned.
+func (b *backend) endTarget(ctx context.Context, ref targetRef) error {
+	if err := b.hasten(ctx, ref, func(retirement) bool { return true }); err != nil {
+		return err
+	}
+	if ref.Kind == kindDecoy {
+		return b.retireDecoyCopies(ctx, ref)
+	}
+	t, err := readTarget(ctx, b.storage, ref)
+	if err != nil || t == nil {
+		return err
+	}
+	return b.retireCredentials(ctx, t)
+}

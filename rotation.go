@@ -57,11 +57,6 @@ type rotation struct {
 // not stop anything; who has gone by the end gets no lease, so what was minted
 // is ended at once.
 func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
-	if !b.work.enter() {
-		return nil, failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
-	}
-	defer b.work.leave()
-
 	t := r.target
 	if err := b.refuseRepeat(ctx, r); err != nil {
 		return nil, err
@@ -91,9 +86,16 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	if err := b.finish(ctx, r, m); err != nil {
 		return nil, err
 	}
-	if ctx.Err() != nil && r.outcome == outcomeIssued {
+	switch {
+	case r.outcome != outcomeIssued:
+	case ctx.Err() != nil:
 		b.undelivered(ctx, r.session, t, t.Version)
 		return nil, ctx.Err()
+	case b.System().Tainted():
+		// Vault has revoked the mount's leases already, or is about to forget
+		// the one that it would make of this.
+		b.undelivered(ctx, r.session, t, t.Version)
+		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: what was minted is being ended")
 	}
 	return m, nil
 }
@@ -109,12 +111,15 @@ func (b *backend) refuseRepeat(ctx context.Context, r rotation) error {
 		return failWith(statusOutcomeUnknown,
 			"outcome unknown: this request was already sent to C1 for %s and its answer was lost; another request rotates again and settles it", t.Ref)
 	}
-	if rec := t.recordOfRequest(id); rec != nil && rec.Outcome == outcomeIssued {
-		b.undelivered(ctx, r.session, t, rec.Version)
-		return failWith(statusOutcomeUnknown,
-			"this request already rotated %s to version %d and its answer was lost; what it minted is being ended, another request rotates again", t.Ref, rec.Version)
+	rec := t.recordOfRequest(id)
+	if rec == nil || rec.Outcome == outcomeFailed {
+		return nil
 	}
-	return nil
+	if rec.Outcome == outcomeIssued {
+		b.undelivered(ctx, r.session, t, rec.Version)
+	}
+	return failWith(statusOutcomeUnknown,
+		"this request was already sent to C1 for %s (%s) and its answer was lost; another request rotates again", t.Ref, rec.Outcome)
 }
 
 func (b *backend) refuseTooSoon(r rotation) error {

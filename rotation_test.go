@@ -199,6 +199,30 @@ func TestSameRequestAfterItsOutcomeWasStoredDoesNotRotateAgain(t *testing.T) {
 	require.Equal(t, outcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
 }
 
+// Vault re-sends a request that another one has superseded in the meantime.
+func TestSameRequestAfterItWasSupersededDoesNotRotateAgain(t *testing.T) {
+	t.Parallel()
+	e, req := crash(t, "connectors/x", c1test.AfterCommit)
+	e.vend("connector-creds/x")
+	rotations := e.c1.Requests("rotateConnector")
+	for range 2 {
+		require.Equal(t, statusOutcomeUnknown, e.refusedRequest(context.Background(), req).status)
+	}
+	require.Equal(t, rotations, e.c1.Requests("rotateConnector"))
+}
+
+func TestSameRequestAfterADefiniteFailureMayRotate(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", Status: 409, Times: 1})
+	req := newRequest(logical.ReadOperation, "connector-creds/hr", nil)
+	e.refusedRequest(context.Background(), req)
+	resp, err := e.do(context.Background(), req)
+	require.NoError(t, err)
+	require.True(t, e.alive(resp))
+}
+
 func TestCallerWhoHangsUpLeavesNothingAlive(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ leaseEnd string }{{leaseEndRevoke}, {leaseEndKeep}} {

@@ -243,6 +243,22 @@ func TestMinuteThatCouldNotBeListedIsListedAgain(t *testing.T) {
 	require.NotEmpty(t, e.state(connectorTarget(e.c1.Connector())).Attempt.Unknown)
 }
 
+// The process died inside the first round of writes: the attempt is stored,
+// its due entry is not. A look at the binding has it settled.
+func TestAttemptWithoutItsDueEntryIsSettledOnceSomebodyLooks(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
+	ctx := context.Background()
+	ref := decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
+	for minute := minuteOf(e.clock.now()); minute < minuteOf(e.clock.now())+10; minute++ {
+		require.NoError(t, e.b.due.drop(ctx, minute, ref))
+	}
+	e.after(10 * time.Minute)
+	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
+	e.after(time.Minute)
+	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+}
+
 func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

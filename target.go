@@ -251,6 +251,33 @@ func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target,
 	return &t, nil
 }
 
+// walkTargets reads every target, one at a time, until do returns an error.
+func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error) error {
+	for _, k := range []kind{kindConnector, kindDecoy} {
+		ids, err := s.List(ctx, targetPrefix+string(k)+"/")
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			ref, ok := parseTargetKey(string(k), id)
+			if !ok {
+				continue
+			}
+			t, err := readTarget(ctx, s, ref)
+			if err != nil {
+				return err
+			}
+			if t == nil {
+				continue
+			}
+			if err := do(t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // writeTarget stores the state, beside it a fingerprint's pointer if one is
 // given, and keeps attention/ in step: a new reason is written in the same
 // round, one that has passed is dropped after. In the ordinary case it is one

@@ -103,6 +103,10 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 
 	asked := originOf(req)
 	asked.Reason, asked.Placement = reason, placement
+	if !b.work.enter() {
+		return nil, failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
+	}
+	defer b.work.leave()
 	m, err := b.rotate(ctx, rotation{
 		session: s, target: t, origin: asked, cooldown: bind.Cooldown, outcome: outcomeIssued,
 		plan: planFor(bind, lease),
