@@ -110,3 +110,28 @@ func TestTheMountsMaximumCapsLeases(t *testing.T) {
 	require.Equal(t, 3600, vended.LeaseDuration)
 	require.NotEmpty(t, vended.Warnings)
 }
+
+// While it moves a mount, Vault treats it as one that is about to go.
+func TestMovingTheMountEndsLeasesAndKeepsBindings(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{})
+	bindExamples(e)
+	vended := e.MustRead("connector-creds/github")
+	bait := e.MustWrite("decoy-creds/bait", nil)
+	_, stderr, code := e.CLI("", "secrets", "move", e.Mount, "moved")
+	require.Zero(t, code, stderr)
+	require.Empty(t, alive(e))
+
+	e.Mount = "moved"
+	records := e.Records("connectors/github")
+	require.Equal(t, vended.Data["fingerprint_sha256"], records[0]["fingerprint_sha256"])
+	require.NotEmpty(t, records[0]["ended_at"])
+	found := e.MustWrite("lookup", object{"fingerprint_sha256": bait.Data["fingerprint_sha256"]}).Data
+	require.Equal(t, true, found["current"])
+	requireHealthy(t, e)
+	next := e.MustRead("connector-creds/github")
+	require.NoError(t, e.Login(next))
+	revoke(t, e, next)
+	require.Empty(t, alive(e))
+	require.Equal(t, 3, rotations(e))
+}

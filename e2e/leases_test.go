@@ -6,6 +6,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,25 @@ func TestRevokingATokenEndsWhatItRead(t *testing.T) {
 	vaulttest.Eventually(t, 30*time.Second, func() error {
 		if e.Login(vended) == nil {
 			return errors.New("the credential outlives the token")
+		}
+		return nil
+	})
+	requireHealthy(t, e)
+}
+
+// Vault hands no lease to a token that dies of the request, and says so.
+func TestATokensLastUseLeavesNothingAlive(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	bindExamples(e)
+	require.NoError(t, e.Root.Sys().PutPolicy(e.Mount+"-app", examplePolicy(t, e, "policies/app.hcl")))
+	token, err := e.Root.Auth().Token().Create(&api.TokenCreateRequest{Policies: []string{e.Mount + "-app"}, NumUses: 1})
+	require.NoError(t, err)
+	_, err = e.Client(token.Auth.ClientToken).Logical().Read(e.Path("connector-creds/github"))
+	requireRefused(t, err, http.StatusBadRequest, "one use left")
+	vaulttest.Eventually(t, 30*time.Second, func() error {
+		if left := alive(e); len(left) > 0 {
+			return fmt.Errorf("%v is alive", left)
 		}
 		return nil
 	})
