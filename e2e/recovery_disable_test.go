@@ -48,3 +48,25 @@ func TestRecoveryMountIsNotDisabledWhileC1IsDown(t *testing.T) {
 		})
 	}
 }
+
+// TestRecoveryDisabledMountEndsWhatIsPending: the lease ended while C1 was down,
+// so Vault has nothing left to ask for when the mount goes.
+func TestRecoveryDisabledMountEndsWhatIsPending(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, vaulttest.Options{})
+	for _, s := range newSites(t, server, []subject{overlappingConnector, decoyWithFingerprint}) {
+		t.Run(s.name, func(t *testing.T) {
+			if s.isDecoy() {
+				s.bind(map[string]any{"on_lease_end": "rotate"})
+			}
+			v := s.mustVend(t)
+			s.c1.SetDown(true)
+			require.NoError(t, server.Root.Sys().Revoke(v.LeaseID))
+			require.Equal(t, 1, s.mustHealth(t).Retiring)
+			s.c1.SetDown(false)
+
+			require.NoError(t, server.Root.Sys().Unmount(s.mount))
+			require.False(t, s.alive(v), "it outlived the mount, and nobody knows of it any more")
+		})
+	}
+}
