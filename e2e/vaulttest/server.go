@@ -34,12 +34,9 @@ const (
 // Options is what Start takes; the zero value is a server in memory with an
 // audit device.
 type Options struct {
-	Storage         string   // Inmem (default) or Raft, which survives Restart
-	NoAudit         bool     // no file audit device
-	Env             []string // for the server and its plugins, NAME=value
-	DefaultLeaseTTL string
-	MaxLeaseTTL     string
-	LogLevel        string // default trace, so that the search for secrets sees all
+	Storage string   // Inmem (default) or Raft, which survives Restart
+	NoAudit bool     // no file audit device
+	Env     []string // for the server and its plugins, NAME=value
 }
 
 // Server is a real Vault server, as one test sees it.
@@ -95,9 +92,6 @@ func newInstance(t testing.TB, o Options) *instance {
 	if o.Storage == "" {
 		o.Storage = Inmem
 	}
-	if o.LogLevel == "" {
-		o.LogLevel = "trace"
-	}
 	binary, err := VaultBinary()
 	fatalIf(t, err)
 	plugin, err := buildPlugin()
@@ -124,22 +118,33 @@ func (in *instance) configure() error {
 		return err
 	}
 	in.addr = "http://" + ports[0]
-	var c strings.Builder
+	storage := fmt.Sprintf("storage %q {}", Inmem)
 	if in.options.Storage == Raft {
-		fmt.Fprintf(&c, "storage \"raft\" {\n  path = %q\n  node_id = %q\n  performance_multiplier = \"1\"\n}\n", filepath.Join(in.dir, "data"), ports[0])
-	} else {
-		fmt.Fprintf(&c, "storage %q {}\n", in.options.Storage)
+		storage = fmt.Sprintf(raftConfig, in.path("data"), ports[0])
 	}
-	fmt.Fprintf(&c, "listener \"tcp\" {\n  address = %q\n  cluster_address = %q\n  tls_disable = true\n}\n", ports[0], ports[1])
-	fmt.Fprintf(&c, "api_addr = %q\ncluster_addr = %q\n", in.addr, "https://"+ports[1])
-	fmt.Fprintf(&c, "plugin_directory = %q\ndisable_mlock = true\nui = false\n", filepath.Join(in.dir, "plugins"))
-	for name, value := range map[string]string{"default_lease_ttl": in.options.DefaultLeaseTTL, "max_lease_ttl": in.options.MaxLeaseTTL} {
-		if value != "" {
-			fmt.Fprintf(&c, "%s = %q\n", name, value)
-		}
-	}
-	return os.WriteFile(in.path("vault.hcl"), []byte(c.String()), 0o600)
+	text := fmt.Sprintf(serverConfig, storage, ports[0], ports[1], in.addr, "https://"+ports[1], in.path("plugins"))
+	return os.WriteFile(in.path("vault.hcl"), []byte(text), 0o600)
 }
+
+const serverConfig = `%s
+
+listener "tcp" {
+  address         = %q
+  cluster_address = %q
+  tls_disable     = true
+}
+
+api_addr         = %q
+cluster_addr     = %q
+plugin_directory = %q
+disable_mlock    = true
+`
+
+const raftConfig = `storage "raft" {
+  path                   = %q
+  node_id                = %q
+  performance_multiplier = "1"
+}`
 
 // run starts the process.
 func (in *instance) run() error {
@@ -148,8 +153,9 @@ func (in *instance) run() error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the process has its own
+	// Everything is logged, so that the search for secrets sees it.
 	//nolint:noctx // ended by Stop or Kill
-	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level", in.options.LogLevel)
+	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level=trace")
 	cmd.Dir = in.dir
 	cmd.Env = in.environment(append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -264,9 +270,6 @@ func (s *Server) Client(token string) *api.Client {
 	client.SetToken(token)
 	return client
 }
-
-// Addr returns the server's URL.
-func (s *Server) Addr() string { return s.addr }
 
 // Dir returns the server's directory: its configuration, logs and storage.
 func (s *Server) Dir() string { return s.dir }
