@@ -74,7 +74,7 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 		"on_lease_end": {Type: framework.TypeString, Description: leaseEnds},
 		"metadata":     {Type: framework.TypeKVPairs, Description: "The owner's own labels, as key=value pairs. Replaces all that were there."},
 		"verify": {
-			Type: framework.TypeBool, Default: true, Query: false,
+			Type: framework.TypeBool, Default: true,
 			Description: "Look the target up at C1 before storing the binding. Not stored.",
 		},
 	}

@@ -177,7 +177,7 @@ func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (
 		return "", fmt.Sprintf("could not check that the %s exists: %s", ref, err), nil
 	}
 	if err != nil {
-		e := fromC1(err).(*userError) //nolint:errorlint // fromC1 returns nothing else
+		e := fromC1(err)
 		return "", "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
 	}
 	return fingerprint, warning, nil

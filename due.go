@@ -100,8 +100,8 @@ func (d *dueIndex) list(ctx context.Context, minute int64) ([]targetRef, error) 
 	return refs, nil
 }
 
-// watermark returns the last minute that is done with. A mount without one
-// starts now.
+// watermark returns the last minute that is done with, or 0 on a mount that was
+// never configured.
 func (d *dueIndex) watermark(ctx context.Context) (int64, error) {
 	if m := d.reached.Load(); m != 0 {
 		return m, nil

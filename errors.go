@@ -35,12 +35,12 @@ func refuse(format string, args ...any) error {
 	return &userError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
-func failWith(status int, format string, args ...any) error {
+func failWith(status int, format string, args ...any) *userError {
 	return &userError{status, fmt.Sprintf(format, args...)}
 }
 
 // fromC1 turns a failed call to C1 into the answer of the engine's error table.
-func fromC1(err error) error {
+func fromC1(err error) *userError {
 	e := c1api.AsError(err)
 	if e == nil {
 		return failWith(statusOutcomeUnknown, "%s", err)
