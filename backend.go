@@ -24,8 +24,8 @@ which are honey-credentials that raise a finding when somebody uses them.
 
 Write config, then bind a name to a connector or a decoy under connectors/ or
 decoys/, then read or write connector-creds/:name or decoy-creds/:name. Each of
-those reads or writes ROTATES the credential at C1, as the binding's rotate_on
-says: give a policy for them only to the owner of the credential.
+those ROTATES the credential at C1 or hands out the stored one, as the binding's
+rotate_on says: give a policy for rotate_on=read only to the credential's owner.
 `
 
 // seams are what tests replace; the zero value is the released behaviour.
@@ -45,7 +45,10 @@ type backend struct {
 
 	sessions sessionCache
 	locks    keyedLocks
+	flights  flights
 	due      dueIndex
+	looks    *lookQueue
+	gate     gate
 	worker   worker
 	work     drainGroup // rotations and settlements under way
 }
@@ -75,7 +78,8 @@ func newBackend(version string, s seams) *backend {
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
 	}
-	b := &backend{seams: s, version: version}
+	b := &backend{seams: s, version: version, looks: newLookQueue()}
+	b.worker.init()
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,
@@ -88,6 +92,7 @@ func newBackend(version string, s seams) *backend {
 		Paths: framework.PathAppend(
 			b.pathsConfig(),
 			b.pathsHistory(),
+			b.pathsRotate(),
 			b.pathsConnectors(),
 			b.pathsDecoys(),
 			b.pathsConnectorCreds(),
@@ -114,6 +119,7 @@ func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error 
 	}
 	b.storage = conf.StorageView
 	b.due.storage, b.due.now = conf.StorageView, b.now
+	b.due.soon = func(ref targetRef, at time.Time) { b.looks.push(ref, at, 0) }
 	return nil
 }
 

@@ -335,6 +335,25 @@ func (e *engine) state(ref targetRef) *target {
 	return t
 }
 
+// tick does at once what the worker does over time: it settles all that is due
+// now.
+func (b *backend) tick(ctx context.Context) error {
+	for range 1_000_000 {
+		if err := b.feed(ctx); err != nil {
+			return err
+		}
+		var l *look
+		if b.gate.width(b.now(), 1) > 0 {
+			l = b.looks.pop(b.now())
+		}
+		if l == nil {
+			return b.storeWatermark(ctx)
+		}
+		b.settleLook(ctx, l)
+	}
+	return errors.New("settling does not come to an end")
+}
+
 func connectorTarget(ref c1test.ConnectorRef) targetRef {
 	return targetRef{Kind: kindConnector, AppID: ref.AppID, ConnectorID: ref.ConnectorID}
 }

@@ -32,15 +32,23 @@ const (
 
 // binding is what the operator wrote: a name for a target and how it behaves.
 type binding struct {
-	Ref        targetRef         `json:"ref"`
-	RotateOn   string            `json:"rotate_on"`
-	Cooldown   time.Duration     `json:"cooldown,omitempty"`
-	WrapTTL    time.Duration     `json:"wrap_ttl,omitempty"`
-	TTL        time.Duration     `json:"ttl,omitempty"`
-	MaxTTL     time.Duration     `json:"max_ttl,omitempty"`
-	OnLeaseEnd string            `json:"on_lease_end"`
-	Metadata   map[string]string `json:"metadata,omitempty"`
+	Ref      targetRef         `json:"ref"`
+	RotateOn string            `json:"rotate_on"`
+	Cooldown time.Duration     `json:"cooldown,omitempty"`
+	WrapTTL  time.Duration     `json:"wrap_ttl,omitempty"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+
+	// With leases.
+	TTL        time.Duration `json:"ttl,omitempty"`
+	MaxTTL     time.Duration `json:"max_ttl,omitempty"`
+	OnLeaseEnd string        `json:"on_lease_end,omitempty"`
+
+	// With rotate_on=schedule.
+	Schedule    schedule      `json:"schedule,omitzero"`
+	GracePeriod time.Duration `json:"grace_period,omitempty"` // 0: C1 decides
 }
+
+func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
 
 func bindingKey(k kind, name string) string { return bindingPrefix + string(k) + "/" + name }
 
@@ -63,19 +71,26 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 		"rotate_on": {
 			Type:          framework.TypeString,
 			Required:      true,
-			AllowedValues: []any{rotateOnRead, rotateOnWrite},
-			Description: "What rotates the target at C1: `read` (every read and every write vends a NEW credential) or `write` (only a write does; a read is refused). " +
-				"No default, since a read that ends somebody's credential must have been chosen.",
+			AllowedValues: []any{rotateOnRead, rotateOnWrite, rotateOnSchedule},
+			Description: "What rotates the target at C1: `read` (every read and every write vends a NEW credential), `write` (only a write does; a read is refused) " +
+				"or `schedule` (the clock; a read changes nothing, a write rotates now). No default, since a read that ends somebody's credential must have been chosen.",
 		},
-		"cooldown":     {Type: framework.TypeDurationSecond, Description: "Least time between two rotations; sooner is answered 429. Default: none."},
-		"wrap_ttl":     {Type: framework.TypeDurationSecond, Description: "Vend only as a wrapping token that lives this long; callers may ask for a shorter one. Not for Vault Agent, operators or templates, which cannot unwrap. Default: do not force wrapping."},
-		"ttl":          {Type: framework.TypeDurationSecond, Description: "Lease duration. Default: the mount's. Never past the credential's own expiry."},
-		"max_ttl":      {Type: framework.TypeDurationSecond, Description: "Longest life of a lease with renewals. Default: the mount's."},
-		"on_lease_end": {Type: framework.TypeString, Description: leaseEnds},
-		"metadata":     {Type: framework.TypeKVPairs, Description: "The owner's own labels, as key=value pairs. Replaces all that were there."},
+		"cooldown":              {Type: framework.TypeDurationSecond, Description: "Least time between two rotations; sooner is answered 429. Default: none."},
+		"wrap_ttl":              {Type: framework.TypeDurationSecond, Description: "Vend only as a wrapping token that lives this long; callers may ask for a shorter one. Not for Vault Agent, operators or templates, which cannot unwrap. Default: do not force wrapping."},
+		"rotation_period":       {Type: framework.TypeDurationSecond, Description: "With schedule: time from one rotation to the next, at least 1m; up to a tenth less, so that bindings written together drift apart. Excludes rotation_schedule; without both, only callers rotate."},
+		"rotation_schedule":     {Type: framework.TypeString, Description: "With schedule: a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes rotation_period."},
+		"skip_initial_rotation": {Type: framework.TypeBool, Description: "With schedule: do not rotate once when the binding comes to be scheduled; until its first turn there is nothing to read. Not stored."},
+		"ttl":                   {Type: framework.TypeDurationSecond, Description: "Lease duration. Default: the mount's. Never past the credential's own expiry."},
+		"max_ttl":               {Type: framework.TypeDurationSecond, Description: "Longest life of a lease with renewals. Default: the mount's."},
+		"on_lease_end":          {Type: framework.TypeString, Description: leaseEnds},
+		"metadata":              {Type: framework.TypeKVPairs, Description: "The owner's own labels, as key=value pairs. Replaces all that were there."},
 		"verify": {
 			Type: framework.TypeBool, Default: true,
 			Description: "Look the target up at C1 before storing the binding. Not stored.",
+		},
+		"revoke": {
+			Type: framework.TypeBool, Query: true,
+			Description: "With a delete: also end at C1 what the binding leaves alive there.",
 		},
 	}
 	maps.Copy(fields, targetFields)
@@ -90,15 +105,18 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 		"wrap_ttl":           {Type: framework.TypeInt64, Required: true, Description: "Forced response wrapping, in seconds; 0 is off."},
 		"ttl":                {Type: framework.TypeInt64, Required: true, Description: "Lease duration in seconds; 0 is the mount's."},
 		"max_ttl":            {Type: framework.TypeInt64, Required: true, Description: "Longest life of a lease in seconds; 0 is the mount's."},
-		"on_lease_end":       {Type: framework.TypeString, Required: true, Description: "What the end of a lease does."},
+		"on_lease_end":       {Type: framework.TypeString, Required: true, Description: "What the end of a lease does; empty with schedule."},
 		"metadata":           {Type: framework.TypeKVPairs, Required: true, Description: "The owner's labels."},
-		"state":              {Type: framework.TypeString, Required: true, Description: "ready, rotating, ambiguous or drifted."},
+		"rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "With schedule: time between rotations in seconds; 0 is none."},
+		"rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "With schedule: the cron line."},
+		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "With schedule: time of the next rotation, RFC 3339; empty when nothing is planned."},
+		"state":              {Type: framework.TypeString, Required: true, Description: "ready, pending (scheduled, not rotated yet), rotating, ambiguous, failing or drifted."},
 		"problems":           {Type: framework.TypeStringSlice, Required: true, Description: "What needs a person, and why."},
 		"version":            {Type: framework.TypeInt, Required: true, Description: "Version of the last rotation; 0 before the first."},
 		"last_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the last rotation, RFC 3339; empty before the first."},
 		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the newest credential (connectors)."},
 		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret that was vended last."},
-		"live_leases":        {Type: framework.TypeInt, Required: true, Description: "Vended credentials whose end is still to come."},
+		"live_leases":        {Type: framework.TypeInt, Required: true, Description: "Vended credentials whose end is planned and still to come."},
 	}
 	maps.Copy(fields, targetFields)
 	return map[int][]framework.Response{http.StatusOK: {{Description: "The binding and its state.", Fields: fields}}}
@@ -140,6 +158,9 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 		"max_ttl":            seconds(bind.MaxTTL),
 		"on_lease_end":       bind.OnLeaseEnd,
 		"metadata":           nonNil(bind.Metadata),
+		"rotation_period":    seconds(bind.Schedule.Period),
+		"rotation_schedule":  bind.Schedule.Cron,
+		"next_rotation":      rfc3339(t.rotationAt()),
 		"state":              t.state(b.now()),
 		"problems":           t.problemList(),
 		"version":            t.Version,
@@ -157,9 +178,11 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 }
 
 // problemList is problems in a form and order that a person reads.
-func (t *target) problemList() []string {
+func (t *target) problemList() []string { return listProblems(t.problems()) }
+
+func listProblems(problems map[string]string) []string {
 	list := []string{}
-	for reason, detail := range t.problems() {
+	for reason, detail := range problems {
 		list = append(list, reason+": "+detail)
 	}
 	slices.Sort(list)
@@ -181,7 +204,10 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 		return b.writeBinding(ctx, req, d, k, leaseEnds)
 	})
 	written := map[int][]framework.Response{
-		http.StatusOK:        {{Description: "Stored, with warnings."}},
+		http.StatusOK: {{Description: "Stored, with warnings or with rotate_on=schedule.", Fields: map[string]*framework.FieldSchema{
+			"version":       {Type: framework.TypeInt, Description: "With schedule: version of the stored material; 0 when there is none yet."},
+			"next_rotation": {Type: framework.TypeString, Description: "With schedule: time of the next rotation, RFC 3339; empty when only callers rotate."},
+		}}},
 		http.StatusNoContent: {{Description: "Stored."}},
 	}
 	return map[logical.Operation]framework.OperationHandler{
@@ -193,27 +219,30 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 				if err != nil || bind == nil {
 					return nil, err
 				}
-				for field, id := range map[string]string{"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID} {
+				for field, value := range map[string]any{
+					"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID,
+					"grace_period": seconds(bind.GracePeriod),
+				} {
 					if targetFields[field] != nil {
-						data[field] = id
+						data[field] = value
 					}
 				}
 				return &logical.Response{Data: data}, nil
 			}),
 		},
 		logical.CreateOperation: &framework.PathOperation{
-			Summary: "Bind a name to a " + string(k) + ". Rotates nothing.", Callback: write, Responses: written,
+			Summary: "Bind a name to a " + string(k) + ". Rotates it once with rotate_on=schedule, else nothing.", Callback: write, Responses: written,
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},
 		logical.UpdateOperation: &framework.PathOperation{
-			Summary: "Change a " + string(k) + " binding; fields not given stay. Rotates nothing.", Callback: write, Responses: written,
+			Summary: "Change a " + string(k) + " binding; fields not given stay.", Callback: write, Responses: written,
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},
 		logical.DeleteOperation: &framework.PathOperation{
-			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1; leases stay revocable.",
+			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.deleteBinding(ctx, req.Storage, k, d.Get("name").(string))
+				return b.deleteBinding(ctx, req.Storage, k, d.Get("name").(string), d.Get("revoke").(bool))
 			}),
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},

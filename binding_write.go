@@ -5,7 +5,9 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -16,12 +18,15 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
-// writeBinding creates or updates a binding. It looks the target up at C1 and
-// rotates nothing.
+// writeBinding creates or updates a binding. It looks the target up at C1, and
+// rotates nothing but the target of a binding that comes to be scheduled.
 func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, leaseEnds []string) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if err := validName(name); err != nil {
 		return nil, err
+	}
+	if _, ok := d.GetOk("revoke"); ok {
+		return nil, refuse("revoke goes with a delete")
 	}
 	unlock, err := b.lockBinding(ctx, k, name)
 	if err != nil {
@@ -37,50 +42,184 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
-	session, err := b.session(ctx, req.Storage)
-	if err != nil {
+	w := &bindingWrite{
+		name: name, stored: stored, bind: bind, skipInitial: d.Get("skip_initial_rotation").(bool), resp: &logical.Response{},
+	}
+	if w.session, err = b.session(ctx, req.Storage); err != nil {
 		return nil, err
 	}
-	resp := &logical.Response{}
-	baseline := ""
 	if d.Get("verify").(bool) {
 		var warning string
-		baseline, warning, err = b.verifyTarget(ctx, session, bind.Ref)
+		w.baseline, warning, err = b.verifyTarget(ctx, w.session, bind.Ref)
 		if err != nil {
 			return nil, err
 		}
 		if warning != "" {
-			resp.AddWarning(warning)
+			w.resp.AddWarning(warning)
 		}
 	}
-	unlockTarget, err := b.lockTarget(ctx, bind.Ref)
+	t, err := b.storeBinding(ctx, w)
 	if err != nil {
-		return nil, err
-	}
-	defer unlockTarget()
-	if err := b.claimTarget(ctx, req.Storage, session, bind.Ref, name, baseline); err != nil {
-		return nil, err
-	}
-	entry, err := logical.StorageEntryJSON(bindingKey(k, name), bind)
-	if err != nil {
-		return nil, err
-	}
-	if err := req.Storage.Put(ctx, entry); err != nil {
 		return nil, err
 	}
 	if limit := b.System().MaxLeaseTTL(); max(bind.TTL, bind.MaxTTL) > limit {
-		resp.AddWarning(fmt.Sprintf("ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit))
+		w.resp.AddWarning(fmt.Sprintf("ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit))
 	}
-	if len(resp.Warnings) == 0 {
+	if bind.scheduled() {
+		if w.comesToBeScheduled() && !w.skipInitial {
+			asked := originOf(req)
+			asked.Reason = reasonInitial
+			if t, err = b.rotateFirst(ctx, w, asked); err != nil {
+				return nil, err
+			}
+		}
+		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.rotationAt())}
+		if t.hasMaterial() {
+			w.resp.Data["version"] = t.Version
+		}
+		return w.resp, nil
+	}
+	if len(w.resp.Warnings) == 0 {
 		return nil, nil // the CLI then says that it was written
 	}
-	return resp, nil
+	return w.resp, nil
+}
+
+// bindingWrite is one write of a binding that was checked.
+type bindingWrite struct {
+	session     *session
+	name        string
+	stored      *binding // as it was; nil if it is new
+	bind        *binding
+	baseline    string // the decoy's fingerprint at C1, if it was looked up
+	skipInitial bool
+	resp        *logical.Response
+}
+
+func (w *bindingWrite) wasScheduled() bool { return w.stored != nil && w.stored.scheduled() }
+
+func (w *bindingWrite) comesToBeScheduled() bool { return w.bind.scheduled() && !w.wasScheduled() }
+
+// storeBinding stores the binding and what it means for its target, which it
+// returns. Whatever the process dies between, settle finds a state whose
+// binding says something else, and puts it right.
+func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, error) {
+	unlock, err := b.lockTarget(ctx, w.bind.Ref)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	t, claimed, err := b.claimTarget(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	entry, err := logical.StorageEntryJSON(bindingKey(w.bind.Ref.Kind, w.name), w.bind)
+	if err != nil {
+		return nil, err
+	}
+	switch now := b.now(); {
+	case w.bind.scheduled():
+		b.planSchedule(t, w, now)
+		if err := b.storeWithNextLook(ctx, t); err != nil {
+			return nil, err
+		}
+		return t, b.storage.Put(ctx, entry)
+	case t.Scheduled:
+		if err := b.storage.Put(ctx, entry); err != nil {
+			return nil, err
+		}
+		if t.hasMaterial() {
+			w.resp.AddWarning(fmt.Sprintf("the stored material of version %d is removed from Vault; the credential itself stays alive at C1 until a rotation ends it there", t.Version))
+		}
+		t.unschedule()
+		return t, b.storeWithNextLook(ctx, t)
+	case claimed:
+		if err := writeTarget(ctx, b.storage, t); err != nil {
+			return nil, err
+		}
+	}
+	return t, b.storage.Put(ctx, entry)
+}
+
+// planSchedule makes the target one that the clock rotates, or applies a
+// schedule that has changed.
+func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
+	sched := w.bind.Schedule
+	switch {
+	case !t.Scheduled || w.comesToBeScheduled():
+		if n := len(t.Retire); n > 0 {
+			w.resp.AddWarning(fmt.Sprintf("%d leased credential(s) of %s end with their leases, if a rotation does not end them sooner", n, t.Ref))
+		}
+		t.unschedule()
+		t.Scheduled = true
+		t.NextRotation = sched.after(now, t.Ref)
+		if !w.skipInitial {
+			t.NextRotation = now.Add(w.session.config.settleTime()) // should we die before we have rotated it
+		}
+	case sched == w.stored.Schedule:
+	case t.hasMaterial():
+		t.NextRotation = sched.nextTurn(t.Current, t.Ref, now)
+	default:
+		t.NextRotation = sched.after(now, t.Ref)
+	}
+	if t.Trouble != nil {
+		t.Trouble.NextTry = now // the write may be what it waited for
+	}
+}
+
+// rotateFirst rotates a target whose binding has just come to be scheduled. If
+// C1 definitely did not, the binding is as it was before.
+func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked origin) (*target, error) {
+	r, err := b.rotateKept(ctx, w.bind.Ref, w.name, asked)
+	if err == nil {
+		return r.t, nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	status := http.StatusInternalServerError
+	var u *userError
+	if errors.As(err, &u) {
+		status = u.status
+	}
+	if status == statusOutcomeUnknown {
+		return nil, failWith(status, "the binding is stored: %s", err)
+	}
+	if undo := b.undoBinding(ctx, w); undo != nil {
+		return nil, failWith(status, "the binding is stored, since it could not be taken back (%s), and rotates at its next try: %s", undo, err)
+	}
+	return nil, failWith(status, "the binding was not stored: %s", err)
+}
+
+// undoBinding puts back what was there before the write.
+func (b *backend) undoBinding(ctx context.Context, w *bindingWrite) error {
+	k := w.bind.Ref.Kind
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	return b.change(ctx, w.bind.Ref, func(t *target) (bool, error) {
+		if w.stored == nil {
+			t.Binding = ""
+			if err := b.storage.Delete(ctx, bindingKey(k, w.name)); err != nil {
+				return false, err
+			}
+		} else {
+			entry, err := logical.StorageEntryJSON(bindingKey(k, w.name), w.stored)
+			if err != nil {
+				return false, err
+			}
+			if err := b.storage.Put(ctx, entry); err != nil {
+				return false, err
+			}
+		}
+		t.unschedule()
+		return true, nil
+	})
 }
 
 // mergeBinding puts the given fields over the stored binding and checks the
 // whole.
 func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []string) (*binding, error) {
-	bind := &binding{Ref: targetRef{Kind: k}, OnLeaseEnd: leaseEnds[0]}
+	bind := &binding{Ref: targetRef{Kind: k}}
 	if stored != nil {
 		*bind = *stored
 	}
@@ -90,37 +229,11 @@ func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []s
 	if v, ok := d.GetOk("rotate_on"); ok {
 		bind.RotateOn = v.(string)
 	}
-	switch bind.RotateOn {
-	case rotateOnRead, rotateOnWrite:
-	case "":
-		return nil, refuse("rotate_on is required: `read` if every read may end the credential of the reader before, `write` if only a write may")
-	case rotateOnSchedule:
-		return nil, refuse("rotate_on=schedule is not available yet in this version: use `read` or `write`")
-	default:
-		return nil, refuse("rotate_on must be `read` or `write`, not %q", bind.RotateOn)
+	if err := setDuration(d, "cooldown", &bind.Cooldown, 0, longestCooldown); err != nil {
+		return nil, err
 	}
-	for _, f := range []struct {
-		name    string
-		value   *time.Duration
-		longest time.Duration
-	}{
-		{"cooldown", &bind.Cooldown, longestCooldown},
-		{"wrap_ttl", &bind.WrapTTL, longestWrapTTL},
-		{"ttl", &bind.TTL, longestTTL},
-		{"max_ttl", &bind.MaxTTL, longestTTL},
-	} {
-		if err := setDuration(d, f.name, f.value, 0, f.longest); err != nil {
-			return nil, err
-		}
-	}
-	if bind.MaxTTL > 0 && bind.TTL > bind.MaxTTL {
-		return nil, refuse("ttl (%s) must not be longer than max_ttl (%s)", bind.TTL, bind.MaxTTL)
-	}
-	if v, ok := d.GetOk("on_lease_end"); ok {
-		bind.OnLeaseEnd = v.(string)
-	}
-	if !slices.Contains(leaseEnds, bind.OnLeaseEnd) {
-		return nil, refuse("on_lease_end of a %s must be %s, not %q", k, strings.Join(leaseEnds, " or "), bind.OnLeaseEnd)
+	if err := setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL); err != nil {
+		return nil, err
 	}
 	if v, ok := d.GetOk("metadata"); ok {
 		bind.Metadata = v.(map[string]string)
@@ -128,8 +241,110 @@ func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []s
 			return nil, err
 		}
 	}
-	return bind, nil
+	switch bind.RotateOn {
+	case rotateOnRead, rotateOnWrite:
+		bind.Schedule, bind.GracePeriod = schedule{}, 0
+		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation"); err != nil {
+			return nil, err
+		}
+		return bind, mergeLease(bind, d, k, leaseEnds)
+	case rotateOnSchedule:
+		bind.TTL, bind.MaxTTL, bind.OnLeaseEnd = 0, 0, ""
+		if err := refuseFields(d, bind.RotateOn, "ttl", "max_ttl", "on_lease_end"); err != nil {
+			return nil, err
+		}
+		return bind, mergeSchedule(bind, d)
+	case "":
+		return nil, refuse("rotate_on is required: `read` if every read may end the credential of the reader before, `write` if only a write may, `schedule` if the clock shall rotate it for many readers")
+	default:
+		return nil, refuse("rotate_on must be `read`, `write` or `schedule`, not %q", clip(bind.RotateOn, 40))
+	}
 }
+
+// refuseFields refuses fields that do not go with the binding's rotate_on.
+// Naming one with its zero value says nothing and is fine.
+func refuseFields(d *framework.FieldData, rotateOn string, names ...string) error {
+	for _, name := range names {
+		if d.Schema[name] == nil {
+			continue
+		}
+		v, ok := d.GetOk(name)
+		if !ok || v == d.Schema[name].Type.Zero() {
+			continue
+		}
+		if rotateOn == rotateOnSchedule {
+			return refuse("%s goes with leases, which rotate_on=schedule has not", name)
+		}
+		return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
+	}
+	return nil
+}
+
+// mergeLease takes what goes with a lease.
+func mergeLease(bind *binding, d *framework.FieldData, k kind, leaseEnds []string) error {
+	if err := setDuration(d, "ttl", &bind.TTL, 0, longestTTL); err != nil {
+		return err
+	}
+	if err := setDuration(d, "max_ttl", &bind.MaxTTL, 0, longestTTL); err != nil {
+		return err
+	}
+	if bind.MaxTTL > 0 && bind.TTL > bind.MaxTTL {
+		return refuse("ttl (%s) must not be longer than max_ttl (%s)", bind.TTL, bind.MaxTTL)
+	}
+	if v, ok := d.GetOk("on_lease_end"); ok {
+		bind.OnLeaseEnd = v.(string)
+	} else if bind.OnLeaseEnd == "" {
+		bind.OnLeaseEnd = leaseEnds[0]
+	}
+	if !slices.Contains(leaseEnds, bind.OnLeaseEnd) {
+		return refuse("on_lease_end of a %s must be %s, not %q", k, strings.Join(leaseEnds, " or "), bind.OnLeaseEnd)
+	}
+	return nil
+}
+
+// mergeSchedule takes what goes with rotate_on=schedule. Naming one of period
+// and cron line replaces the other, unless both are named.
+func mergeSchedule(bind *binding, d *framework.FieldData) error {
+	period, periodGiven := d.GetOk("rotation_period")
+	line, lineGiven := d.GetOk("rotation_schedule")
+	periodGiven, lineGiven = periodGiven && period.(int) != 0, lineGiven && strings.TrimSpace(line.(string)) != ""
+	if periodGiven && lineGiven {
+		return refuse("rotation_period and rotation_schedule exclude each other: write one")
+	}
+	if _, ok := d.GetOk("rotation_period"); ok || lineGiven {
+		bind.Schedule.Period = 0
+	}
+	if _, ok := d.GetOk("rotation_schedule"); ok || periodGiven {
+		bind.Schedule.Cron = ""
+	}
+	if periodGiven {
+		if err := setDuration(d, "rotation_period", &bind.Schedule.Period, shortestRotationPeriod, longestRotationPeriod); err != nil {
+			return err
+		}
+	}
+	if lineGiven {
+		bind.Schedule.Cron = strings.TrimSpace(line.(string))
+		if _, err := parseCron(bind.Schedule.Cron); err != nil {
+			return refuse("rotation_schedule %q: %s; it takes five fields (minute hour day month weekday), as in `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`", clip(bind.Schedule.Cron, 80), clip(err.Error(), 120))
+		}
+	}
+	if d.Schema["grace_period"] != nil {
+		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
+			return err
+		}
+	}
+	if p := bind.Schedule.Period; p > 0 && bind.Cooldown > p {
+		return refuse("cooldown (%s) must not be longer than rotation_period (%s)", bind.Cooldown, p)
+	}
+	if p := bind.Schedule.Period; p > 0 && bind.GracePeriod/maxInGrace > p {
+		return refuse("grace_period (%s) would keep more than %d credentials alive with a rotation_period of %s: shorten it", bind.GracePeriod, maxInGrace, p)
+	}
+	return nil
+}
+
+// maxInGrace is how many credentials of one target may live in their grace
+// period at the same time.
+const maxInGrace = 100
 
 // mergeTarget takes the IDs of the target, which a stored binding keeps.
 func mergeTarget(ref *targetRef, d *framework.FieldData, stored bool) error {
@@ -183,76 +398,35 @@ func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (
 	return fingerprint, warning, nil
 }
 
-// claimTarget makes the binding the target's only one in this mount. The
-// caller holds the target's lock.
-func (b *backend) claimTarget(ctx context.Context, s logical.Storage, session *session, ref targetRef, name, baseline string) error {
-	t, err := readTarget(ctx, s, ref)
-	if err != nil {
-		return err
+// claimTarget makes the binding the target's only one in this mount, and
+// reports whether that changed the state, which it does not store. The caller
+// holds the target's lock.
+func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, changed bool, err error) {
+	ref, tenant := w.bind.Ref, w.session.config.tenant()
+	if t, err = readTarget(ctx, b.storage, ref); err != nil {
+		return nil, false, err
 	}
 	if t == nil {
 		t = &target{Ref: ref}
 	}
-	if t.Binding == name && t.Tenant == session.config.tenant() {
-		return nil
+	t.historyLimit = w.session.config.HistoryLimit
+	if t.Binding == w.name && t.Tenant == tenant {
+		return t, false, nil
 	}
-	if t.Binding != "" && t.Binding != name {
+	if t.Binding != "" && t.Binding != w.name {
 		// A crash may have left a claim without its binding.
-		other, err := readBinding(ctx, s, ref.Kind, t.Binding)
+		other, err := readBinding(ctx, b.storage, ref.Kind, t.Binding)
 		if err != nil {
-			return err
+			return nil, false, err
 		}
 		if other != nil && other.Ref == ref {
 			bindings, _ := ref.Kind.paths()
-			return refuse("%s is bound already, as %s/%s: two bindings would end each other's credentials", ref, bindings, t.Binding)
+			return nil, false, refuse("%s is bound already, as %s/%s: two bindings would end each other's credentials", ref, bindings, t.Binding)
 		}
 	}
-	t.Binding, t.Tenant = name, session.config.tenant()
+	t.Binding, t.Tenant = w.name, tenant
 	if t.Current == nil {
-		t.Baseline = baseline
+		t.Baseline = w.baseline
 	}
-	return writeTarget(ctx, s, t, "")
-}
-
-// deleteBinding removes a binding. Credentials that were vended stay as they
-// are, and so do the target's records: they answer whose copy it was.
-func (b *backend) deleteBinding(ctx context.Context, s logical.Storage, k kind, name string) (*logical.Response, error) {
-	unlock, err := b.lockBinding(ctx, k, name)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	bind, err := readBinding(ctx, s, k, name)
-	if err != nil || bind == nil {
-		return nil, err
-	}
-	unlockTarget, err := b.lockTarget(ctx, bind.Ref)
-	if err != nil {
-		return nil, err
-	}
-	defer unlockTarget()
-	t, err := readTarget(ctx, s, bind.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.Delete(ctx, bindingKey(k, name)); err != nil {
-		return nil, err
-	}
-	if t == nil {
-		return nil, nil
-	}
-	t.Binding = ""
-	if err := writeTarget(ctx, s, t, ""); err != nil {
-		return nil, err
-	}
-	resp := &logical.Response{}
-	switch {
-	case t.Version == 0:
-		return nil, nil
-	case len(t.Retire) > 0:
-		resp.AddWarning(fmt.Sprintf("%d vended credential(s) of %s stay alive until their leases end; `vault lease revoke -prefix` ends them now", len(t.Retire), bind.Ref))
-	default:
-		resp.AddWarning(fmt.Sprintf("version %d of %s stays at C1 as it is", t.Version, bind.Ref))
-	}
-	return resp, nil
+	return t, true, nil
 }

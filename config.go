@@ -28,6 +28,11 @@ const (
 	defaultMaxRetries      = 3
 	defaultMaxConcurrent   = 32
 	defaultHistoryLimit    = 20
+	defaultRotationWorkers = 8
+	maxRotationWorkers     = 256
+	defaultDriftCheck      = 24 * time.Hour
+	shortestDriftCheck     = time.Minute
+	longestDriftCheck      = 365 * 24 * time.Hour
 	maxHistoryLimit        = 200 // keeps a target's entry far below Raft's 1 MiB
 	tenantDomainSuffix     = ".conductor.one"
 	authSignedAssertion    = "signed_assertion"
@@ -54,7 +59,21 @@ type config struct {
 	MaxRequestsPerSecond  float64       `json:"max_requests_per_second"`
 	MaxConcurrentRequests int           `json:"max_concurrent_requests"`
 	HistoryLimit          int           `json:"history_limit"`
+	RotationWorkers       int           `json:"rotation_workers"`
+	DriftCheckPeriod      time.Duration `json:"drift_check_period"` // 0 is never
 }
+
+// configDefaults are what a config has that names no limits.
+func configDefaults() config {
+	return config{
+		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
+		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
+		RotationWorkers: defaultRotationWorkers, DriftCheckPeriod: defaultDriftCheck,
+	}
+}
+
+// settleTime is how long after its start C1 may still commit a request.
+func (c *config) settleTime() time.Duration { return 2 * c.RequestTimeout }
 
 // tenant is the URL of the tenant: as written, or from the tenant's domain, or
 // from the client ID. A stored config has one.
@@ -89,7 +108,7 @@ func readConfig(ctx context.Context, s logical.Storage) (*config, error) {
 	if err != nil || entry == nil {
 		return nil, err
 	}
-	var cfg config
+	cfg := configDefaults() // for what an older version did not store
 	if err := entry.DecodeJSON(&cfg); err != nil {
 		return nil, fmt.Errorf("stored config: %w", err)
 	}
@@ -99,10 +118,8 @@ func readConfig(ctx context.Context, s logical.Storage) (*config, error) {
 // mergeConfig puts the given fields over the stored config and checks the
 // whole.
 func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
-	cfg := &config{
-		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
-		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
-	}
+	merged := configDefaults()
+	cfg := &merged
 	if stored != nil {
 		*cfg = *stored
 	}
@@ -247,6 +264,14 @@ func mergeLimits(cfg *config, d *framework.FieldData) error {
 		return err
 	}
 	if err := setInt(d, "history_limit", &cfg.HistoryLimit, 1, maxHistoryLimit); err != nil {
+		return err
+	}
+	if err := setInt(d, "rotation_workers", &cfg.RotationWorkers, 1, maxRotationWorkers); err != nil {
+		return err
+	}
+	if v, ok := d.GetOk("drift_check_period"); ok && v.(int) == 0 {
+		cfg.DriftCheckPeriod = 0
+	} else if err := setDuration(d, "drift_check_period", &cfg.DriftCheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
 		return err
 	}
 	if v, ok := d.GetOk("max_requests_per_second"); ok {

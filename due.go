@@ -6,23 +6,18 @@ package c1
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
 	duePrefix    = "due/"
 	watermarkKey = "watermark"
 
-	// maxSettling bounds how many targets one tick settles at the same time.
-	maxSettling = 8
 	// watermarkEvery is how many idle minutes may pass before the watermark is
 	// stored again: an idle mount writes once an hour.
 	watermarkEvery = 60
@@ -32,36 +27,31 @@ const (
 // due/<minute>/<kind>/<id> carries nothing else; a stray one costs a look.
 //
 // Minutes up to the watermark have been looked at. Writers use a later minute,
-// so a tick lists each exact minute once and never the whole index.
+// so that each exact minute is listed once and never the whole index. What is
+// wanted sooner than that minute is also remembered in memory: should it be
+// lost, the entry brings it back.
 type dueIndex struct {
 	storage logical.Storage
 	now     func() time.Time
+	soon    func(ref targetRef, at time.Time)
 
-	reached atomic.Int64 // minute whose listing has begun; 0 before the first tick
+	reached atomic.Int64 // minute whose listing has begun; 0 before the first
 	stored  atomic.Int64 // watermark in storage, as far as known
 }
 
 func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
 
-// minuteAfter is the first minute that starts at t or later.
-func minuteAfter(t time.Time) int64 {
-	m := minuteOf(t)
-	if t.After(time.Unix(m*60, 0)) {
-		m++
-	}
-	return m
-}
-
 func dueMinutePrefix(minute int64) string { return fmt.Sprintf("%s%010d/", duePrefix, minute) }
 
 func dueKey(minute int64, ref targetRef) string { return dueMinutePrefix(minute) + ref.key() }
 
-// put asks for a look at the target at the given time or up to a minute later.
+// put asks for a look at the target at the given time.
 func (d *dueIndex) put(ctx context.Context, ref targetRef, at time.Time) error {
-	minute := minuteAfter(at)
+	wanted := minuteOf(at)
+	// The listing of this minute may be over, or begin while we write; then
+	// nobody would come back to it, so a later one is written as well.
+	minute := max(wanted, minuteOf(d.now())+1)
 	for {
-		// The tick may begin to list this very minute while we write; then
-		// nobody would come back to it, so write a later one as well.
 		if reached := d.reached.Load(); minute <= reached {
 			minute = reached + 1
 		}
@@ -69,9 +59,13 @@ func (d *dueIndex) put(ctx context.Context, ref targetRef, at time.Time) error {
 			return err
 		}
 		if minute > d.reached.Load() {
-			return nil
+			break
 		}
 	}
+	if minute > wanted {
+		d.soon(ref, at)
+	}
+	return nil
 }
 
 func (d *dueIndex) drop(ctx context.Context, minute int64, ref targetRef) error {
@@ -140,147 +134,17 @@ func (d *dueIndex) start(ctx context.Context) error {
 
 func (d *dueIndex) forget() { d.reached.Store(0) }
 
-// tick looks at every minute since the watermark and settles what it names,
-// the oldest first. An entry is dropped only after its target was settled.
-func (b *backend) tick(ctx context.Context) error {
-	d := &b.due
-	mark, err := d.watermark(ctx)
+// nextMinute returns the first minute after the given one that has entries, or
+// 0. It lists the minutes that are in use, not what is in them.
+func (d *dueIndex) nextMinute(ctx context.Context, after int64) (int64, error) {
+	minutes, err := d.storage.List(ctx, duePrefix)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	now := minuteOf(b.now())
-	if mark == 0 {
-		return nil // nothing was ever written
-	}
-	if mark > now {
-		// The clock went back. Looking twice at a minute is harmless.
-		mark = now
-		d.reached.Store(mark)
-	}
-	for minute := mark + 1; minute <= now; minute++ {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		d.reached.Store(minute)
-		refs, err := d.list(ctx, minute)
-		if err == nil {
-			err = b.settleAll(ctx, minute, refs)
-		}
-		if err == nil && (len(refs) > 0 || minute-d.stored.Load() >= watermarkEvery) {
-			err = d.store(ctx, minute)
-		}
-		if err != nil {
-			d.reached.Store(minute - 1) // look at it again
-			return err
+	for _, name := range minutes { // sorted, and all of one length
+		if minute, err := strconv.ParseInt(strings.TrimSuffix(name, "/"), 10, 64); err == nil && minute > after {
+			return minute, nil
 		}
 	}
-	return nil
-}
-
-func (b *backend) settleAll(ctx context.Context, minute int64, refs []targetRef) error {
-	var group errgroup.Group
-	group.SetLimit(maxSettling)
-	for _, ref := range refs {
-		group.Go(func() error {
-			if err := b.settleSafely(ctx, ref); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				b.Logger().Error("could not settle; trying again in a minute", "target", ref.String(), "error", err)
-				if err := b.due.put(ctx, ref, b.now().Add(time.Minute)); err != nil {
-					return err
-				}
-			}
-			return b.due.drop(ctx, minute, ref)
-		})
-	}
-	return group.Wait()
-}
-
-// settleSafely parks a target whose settlement panics, instead of taking every
-// mount of the process down.
-func (b *backend) settleSafely(ctx context.Context, ref targetRef) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			b.Logger().Error("panic while settling", "target", ref.String(), "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return b.settle(ctx, ref)
-}
-
-// worker runs ticks outside of Vault's own calls.
-type worker struct {
-	mu      sync.Mutex
-	stopped bool
-	running bool
-	again   bool
-	timer   *time.Timer
-	cancel  context.CancelFunc
-}
-
-// wakeWorker starts a tick, or asks for one more if one is running. It does
-// nothing on a node that may not write.
-func (b *backend) wakeWorker() {
-	if b.storage == nil || !b.WriteSafeReplicationState() {
-		return
-	}
-	w := &b.worker
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.stopped:
-	case w.running:
-		w.again = true
-	default:
-		ctx, cancel := context.WithCancel(context.Background())
-		w.running, w.cancel = true, cancel
-		go b.runWorker(ctx)
-	}
-}
-
-func (b *backend) runWorker(ctx context.Context) {
-	w := &b.worker
-	for {
-		if b.WriteSafeReplicationState() {
-			if err := b.tick(ctx); err != nil && ctx.Err() == nil {
-				b.Logger().Error("tick failed; trying again in a minute", "error", err)
-			}
-		}
-		w.mu.Lock()
-		if w.again && !w.stopped {
-			w.again = false
-			w.mu.Unlock()
-			continue
-		}
-		w.running = false
-		w.cancel()
-		if !w.stopped {
-			w.arm(b)
-		}
-		w.mu.Unlock()
-		return
-	}
-}
-
-// arm wakes the worker when the next minute begins.
-func (w *worker) arm(b *backend) {
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	now := b.now()
-	next := time.Unix((minuteOf(now)+1)*60, 0)
-	w.timer = time.AfterFunc(next.Sub(now), b.wakeWorker)
-}
-
-func (w *worker) stop() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.stopped = true
-	if w.timer != nil {
-		w.timer.Stop()
-	}
-	if w.cancel != nil {
-		w.cancel()
-	}
+	return 0, nil
 }

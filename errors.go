@@ -26,21 +26,32 @@ const statusOutcomeUnknown = http.StatusConflict
 type userError struct {
 	status  int
 	message string
+	cause   error // what C1 said, if that was it
 }
 
 func (e *userError) Error() string { return e.message }
 
+func (e *userError) Unwrap() error { return e.cause }
+
+// because notes the cause of an error, for those who decide by it.
+func (e *userError) because(cause error) *userError {
+	e.cause = cause
+	return e
+}
+
 // refuse is the answer to bad input: 400, and nothing was changed.
 func refuse(format string, args ...any) error {
-	return &userError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
+	return failWith(http.StatusBadRequest, format, args...)
 }
 
 func failWith(status int, format string, args ...any) *userError {
-	return &userError{status, fmt.Sprintf(format, args...)}
+	return &userError{status: status, message: fmt.Sprintf(format, args...)}
 }
 
 // fromC1 turns a failed call to C1 into the answer of the engine's error table.
-func fromC1(err error) *userError {
+func fromC1(err error) *userError { return answerTo(err).because(err) }
+
+func answerTo(err error) *userError {
 	e := c1api.AsError(err)
 	if e == nil {
 		return failWith(statusOutcomeUnknown, "%s", err)
@@ -86,33 +97,24 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 		if err == nil {
 			return resp, nil
 		}
-		if c1api.AsError(err) != nil {
-			err = fromC1(err)
-		}
 		var u *userError
-		switch {
-		case errors.As(err, &u) && u.status == http.StatusBadRequest:
-			return logical.ErrorResponse(u.message), nil
-		case errors.As(err, &u):
-			return nil, logical.CodedError(u.status, u.message)
-		default:
-			return nil, err
+		if !errors.As(err, &u) {
+			if c1api.AsError(err) == nil {
+				return nil, err
+			}
+			u = fromC1(err)
 		}
+		if u.status == http.StatusBadRequest {
+			return logical.ErrorResponse(u.message), nil
+		}
+		return nil, logical.CodedError(u.status, u.message)
 	}
-}
-
-// scheduleFields belong to a value of rotate_on that this version refuses.
-var scheduleFields = map[string]bool{
-	"rotation_period": true, "rotation_schedule": true, "skip_initial_rotation": true, "grace_period": true,
 }
 
 func refuseUnknownFields(req *logical.Request, d *framework.FieldData) error {
 	for name := range req.Data {
 		if _, known := d.Schema[name]; known {
 			continue
-		}
-		if scheduleFields[name] {
-			return refuse("%s goes with rotate_on=schedule, which is not available yet in this version", name)
 		}
 		return refuse("unknown field %q; see `vault path-help` for the fields of this path", name)
 	}

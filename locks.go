@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -32,6 +33,22 @@ type keyedLock struct {
 
 // lock waits for the key's turn until ctx ends, and returns how to release it.
 func (l *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err error) {
+	return l.take(key, func(turn *semaphore.Weighted) error { return turn.Acquire(ctx, 1) })
+}
+
+var errTaken = errors.New("somebody else has its turn")
+
+// tryLock takes the key's turn only if nobody has it or waits for it.
+func (l *keyedLocks) tryLock(key string) (unlock func(), err error) {
+	return l.take(key, func(turn *semaphore.Weighted) error {
+		if !turn.TryAcquire(1) {
+			return errTaken
+		}
+		return nil
+	})
+}
+
+func (l *keyedLocks) take(key string, acquire func(*semaphore.Weighted) error) (unlock func(), err error) {
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[string]*keyedLock{}
@@ -51,7 +68,7 @@ func (l *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err e
 			delete(l.held, key)
 		}
 	}
-	if err := k.turn.Acquire(ctx, 1); err != nil {
+	if err := acquire(k.turn); err != nil {
 		leave()
 		return nil, err
 	}
@@ -59,6 +76,11 @@ func (l *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err e
 		k.turn.Release(1)
 		leave()
 	}, nil
+}
+
+// tryLockTarget takes a target's turn only if nobody has it or waits for it.
+func (b *backend) tryLockTarget(ref targetRef) (unlock func(), err error) {
+	return b.locks.tryLock(targetPrefix + ref.key())
 }
 
 // lockTarget waits for a target's turn, at most lockWait.

@@ -32,6 +32,8 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests per second to C1; 0 is no limit. Default: 0."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
 			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target, 1 to 200. Default: 20."},
+			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256. Default: 8."},
+			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -83,6 +85,8 @@ func configResponse() map[int][]framework.Response {
 			"max_requests_per_second": {Type: framework.TypeFloat, Required: true, Description: "0 is no limit."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Required: true, Description: "Most requests at the same time."},
 			"history_limit":           {Type: framework.TypeInt, Required: true, Description: "Records kept per target."},
+			"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Scheduled rotations at the same time."},
+			"drift_check_period":      {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
 		},
 	}}}
 }
@@ -103,6 +107,8 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 		"max_requests_per_second": cfg.MaxRequestsPerSecond,
 		"max_concurrent_requests": cfg.MaxConcurrentRequests,
 		"history_limit":           cfg.HistoryLimit,
+		"rotation_workers":        cfg.RotationWorkers,
+		"drift_check_period":      seconds(cfg.DriftCheckPeriod),
 	}}, nil
 }
 
@@ -152,6 +158,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	}
 	b.sessions.drop()
 	b.retryRetirements(ctx)
+	b.retryRotations(ctx)
 	return nil, nil
 }
 
@@ -202,6 +209,21 @@ func (b *backend) retryRetirements(ctx context.Context) {
 	if err != nil {
 		b.Logger().Warn("some credentials wait for their next try as planned", "error", err)
 	}
+}
+
+// retryRotations has everything that fails looked at now: trouble under another
+// config is due at once. It writes nothing; what is not reached waits for its
+// next try.
+func (b *backend) retryRotations(ctx context.Context) {
+	b.gate.open()
+	refs, err := attentionRefs(ctx, b.storage, attentionFailing)
+	if err != nil {
+		b.Logger().Warn("failing rotations wait for their next try as planned", "error", err)
+	}
+	for _, ref := range refs {
+		b.looks.push(ref, b.now(), 0)
+	}
+	b.looks.signal()
 }
 
 const configHelp = `

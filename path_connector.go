@@ -13,6 +13,7 @@ func connectorTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"app_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID of the app that the connector belongs to. Fixed for the binding's life."},
 		"connector_id": {Type: framework.TypeString, Required: true, Description: "C1's ID of the connector. Fixed for the binding's life."},
+		"grace_period": {Type: framework.TypeDurationSecond, Description: "With schedule: revoke the previous credential this long after a rotation, in seconds. Default, and 0: C1 decides what becomes of it."},
 	}
 }
 
@@ -36,14 +37,16 @@ func (b *backend) pathsConnectors() []*framework.Path {
 
 const connectorHelp = `
 Each binding points at one connector, named by C1's app_id and connector_id,
-and says when it rotates: rotate_on=read or rotate_on=write.
+and says what rotates it: rotate_on=read, write or schedule.
 
 With rotate_on=read EVERY read of connector-creds/:name rotates the connector's
 credential. Clients that read twice (the External Secrets Operator, Terraform
 on each plan) rotate twice: give such a binding one owner, or use
-rotate_on=write.
+rotate_on=schedule, with which Vault keeps the credential, any number of
+readers get the same one, and rotation_period or rotation_schedule replaces it.
 
-Writing a binding looks the connector up at C1 and rotates nothing. One target
-has at most one binding in a mount. Deleting a binding ends nothing at C1:
-leases stay revocable, and records stay for lookup.
+Writing a binding looks the connector up at C1. It rotates nothing, but for a
+binding that comes to be scheduled (unless skip_initial_rotation=true). One
+target has at most one binding in a mount. Deleting a binding ends nothing at
+C1 unless revoke=true: leases stay revocable, and records stay for lookup.
 `

@@ -35,7 +35,7 @@ func (b *backend) pathsDecoys() []*framework.Path {
 
 const decoyHelp = `
 Each binding points at one decoy, named by C1's decoy_id, and says when it
-rotates: rotate_on=read or rotate_on=write.
+rotates: rotate_on=read, write or schedule.
 
 Rotating a decoy makes the copies that were planted before stale, so plant from
 a pipeline that owns the binding, and write placement=... with each vend: it is

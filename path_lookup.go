@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -52,8 +53,10 @@ func lookupFields() map[string]*framework.FieldSchema {
 		"decoy_id":           text("C1's ID of the decoy (decoys)."),
 		"current":            {Type: framework.TypeBool, Required: true, Description: "Whether this is the version that was vended last."},
 		"version":            {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target; 0 of an attempt that did not succeed."},
-		"outcome":            text("issued, undelivered, failed, superseded or discarded."),
-		"reason":             text("read, write or lease_end."),
+		"outcome":            text("issued (to one caller), stored (for the readers of a scheduled binding), undelivered, failed, superseded or discarded."),
+		"reason":             text("read, write, lease_end, rotate (an operator), initial, schedule or recovery (after an unknown outcome)."),
+		"valid_from":         text("Since when Vault handed it out, RFC 3339."),
+		"valid_until":        text("Until when: the next rotation, or its end at C1 if that was sooner, RFC 3339; empty while it is current. C1 may take it for longer."),
 		"binding":            text("Name of the binding at that time."),
 		"attempt_id":         text("ID of the attempt, as in the logs."),
 		"request_id":         text("Vault's request ID, as in the audit log."),
@@ -110,6 +113,17 @@ func lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (
 		"connector_id": t.Ref.ConnectorID,
 		"decoy_id":     t.Ref.DecoyID,
 		"current":      t.Version == rec.Version,
+		"valid_from":   rfc3339(rec.FinishedAt),
+		"valid_until":  rfc3339(t.validUntil(rec)),
 	})
 	return &logical.Response{Data: data}, nil
+}
+
+// validUntil is when a version stopped being what Vault hands out, or zero.
+func (t *target) validUntil(rec *record) time.Time {
+	until := rec.EndedAt
+	if next := t.recordOf(rec.Version + 1); next != nil && (until.IsZero() || next.FinishedAt.Before(until)) {
+		until = next.FinishedAt
+	}
+	return until
 }

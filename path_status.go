@@ -11,6 +11,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
 // maxListed bounds how many targets status describes per reason.
@@ -41,11 +43,19 @@ func (b *backend) pathsStatus() []*framework.Path {
 						"configured":       {Type: framework.TypeBool, Required: true, Description: "Whether config was written."},
 						"version":          text("Version of the plugin."),
 						"tenant":           text("URL of the tenant."),
+						"bindings":         count("Bindings of this mount."),
+						"ready":            count("Bindings that nothing is wrong with."),
 						"ambiguous":        count("Targets with a rotation of unknown outcome."),
+						"failing":          count("Targets whose scheduled rotation does not succeed."),
 						"drifted":          count("Targets for which C1 holds something other than what was vended."),
 						"retiring":         count("Targets with a credential that could not be ended yet."),
 						"rotating":         count("Targets with a rotation that began within the last minutes and is open."),
-						"attention":        {Type: framework.TypeSlice, Required: true, Description: "What needs a person: kind, IDs, binding, reason and detail; at most 100 per reason."},
+						"overdue":          count("Targets whose time has passed more than 10 s ago and that were not looked at yet."),
+						"oldest_overdue":   text("Since when the oldest of them waits, RFC 3339; empty when there is none."),
+						"next_due":         text("When something is to be done next, RFC 3339, exact within a minute; empty when nothing is planned."),
+						"paused_until":     text("While C1 is out of reach, when the next try is, RFC 3339; else empty."),
+						"paused_reason":    text("Why everything that is due waits; else empty."),
+						"attention":        {Type: framework.TypeSlice, Required: true, Description: "What needs a person: kind, IDs, binding, reason, detail, and credential_ids that wait to be ended; at most 100 per reason."},
 						"watermark":        text("Minute up to which due targets were looked at, RFC 3339."),
 						"breaker":          text("closed, half-open or open; empty before the first call to C1."),
 						"last_success":     text("Last answer from C1, RFC 3339; empty before the first."),
@@ -72,82 +82,145 @@ func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	data := map[string]any{
-		"configured": cfg != nil, "version": b.version, "tenant": "",
-		"breaker": "", "last_success": "", "latency_ms": int64(0), "token_expires_at": "",
-		"clock_offset_ms": int64(0), "token_mints": int64(0),
-		"watermark": "", "note": "",
-	}
+	data := map[string]any{"configured": cfg != nil, "version": b.version, "tenant": "", "note": ""}
 	if cfg != nil {
 		data["tenant"] = cfg.tenant()
 	}
-	if s := b.sessions.peek(); s != nil {
-		h := s.client.Health()
-		data["breaker"] = h.Breaker
-		data["last_success"] = rfc3339(h.LastSuccess)
-		data["latency_ms"] = h.LastLatency.Milliseconds()
-		data["token_expires_at"] = rfc3339(h.TokenExpiresAt)
-		data["clock_offset_ms"] = h.ClockOffset.Milliseconds()
-		data["token_mints"] = h.TokenMints
-	}
-	mark, err := b.due.watermark(ctx)
+	b.addConnection(data)
+	overdue, err := b.addSchedule(ctx, data)
 	if err != nil {
 		return nil, err
 	}
-	if mark != 0 {
-		data["watermark"] = rfc3339(time.Unix(mark*60, 0))
-	}
-	attention := []any{}
-	wrong := 0
-	for _, reason := range []string{attentionAmbiguous, attentionDrifted, attentionRetiring} {
-		refs, err := attentionRefs(ctx, req.Storage, reason)
-		if err != nil {
-			return nil, err
-		}
-		data[reason] = len(refs)
-		wrong += len(refs)
-		if len(refs) > maxListed {
-			refs = refs[:maxListed]
-			data["note"] = "attention lists the first 100 targets per reason"
-		}
-		for _, ref := range refs {
-			t, err := readTarget(ctx, req.Storage, ref)
-			if err != nil {
-				return nil, err
-			}
-			if t == nil {
-				continue
-			}
-			attention = append(attention, map[string]any{
-				"kind": string(ref.Kind), "app_id": ref.AppID, "connector_id": ref.ConnectorID, "decoy_id": ref.DecoyID,
-				"binding": t.Binding, "reason": reason, "detail": t.problems()[reason],
-			})
-		}
-	}
-	rotating, overdue, err := b.openAttempts(ctx, req.Storage, cfg)
+	wrong, err := b.addTargets(ctx, req.Storage, cfg, data)
 	if err != nil {
 		return nil, err
 	}
-	data["rotating"], data["attention"] = rotating, attention
-	data["ambiguous"] = data["ambiguous"].(int) + overdue
 	data["healthy"] = cfg != nil && wrong+overdue == 0
 	return &logical.Response{Data: data}, nil
 }
 
-// openAttempts counts the rotations that have no outcome yet and that nobody
-// has marked, from the due entries that each of them wrote.
-func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *config) (rotating, overdue int, err error) {
+// addConnection adds what this node knows of C1.
+func (b *backend) addConnection(data map[string]any) {
+	var h c1api.Health
+	if s := b.sessions.peek(); s != nil {
+		h = s.client.Health()
+	}
+	data["breaker"] = h.Breaker
+	data["last_success"] = rfc3339(h.LastSuccess)
+	data["latency_ms"] = h.LastLatency.Milliseconds()
+	data["token_expires_at"] = rfc3339(h.TokenExpiresAt)
+	data["clock_offset_ms"] = h.ClockOffset.Milliseconds()
+	data["token_mints"] = h.TokenMints
+	until, reason := b.gate.paused()
+	data["paused_until"], data["paused_reason"] = rfc3339(until), reason
+}
+
+// addSchedule adds what is due, and returns how much of it is overdue.
+func (b *backend) addSchedule(ctx context.Context, data map[string]any) (overdue int, err error) {
+	mark, err := b.due.watermark(ctx)
+	if err != nil {
+		return 0, err
+	}
+	data["watermark"] = ""
+	if mark != 0 {
+		data["watermark"] = rfc3339(time.Unix(mark*60, 0))
+	}
+	overdue, oldest := b.looks.late(b.now().Add(-lateAfter))
+	next := b.looks.head()
+	if next.IsZero() {
+		minute, err := b.due.nextMinute(ctx, mark)
+		if err != nil {
+			return 0, err
+		}
+		if minute != 0 {
+			next = time.Unix(minute*60, 0)
+		}
+	}
+	data["overdue"], data["oldest_overdue"], data["next_due"] = overdue, rfc3339(oldest), rfc3339(next)
+	return overdue, nil
+}
+
+// addTargets adds the bindings and what is wrong with their targets, and
+// returns with how many something is.
+func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config, data map[string]any) (wrong int, err error) {
+	bindings := 0
+	for _, k := range []kind{kindConnector, kindDecoy} {
+		names, err := s.List(ctx, bindingKey(k, ""))
+		if err != nil {
+			return 0, err
+		}
+		bindings += len(names)
+	}
+	attention, affected := []any{}, map[targetRef]bool{}
+	for _, reason := range attentionReasons {
+		refs, err := attentionRefs(ctx, s, reason)
+		if err != nil {
+			return 0, err
+		}
+		data[reason] = len(refs)
+		wrong += len(refs)
+		for i, ref := range refs {
+			affected[ref] = true
+			if i == maxListed {
+				data["note"] = "attention lists the first 100 targets per reason"
+			}
+			if i >= maxListed {
+				continue
+			}
+			t, err := readTarget(ctx, s, ref)
+			if err != nil {
+				return 0, err
+			}
+			if t != nil {
+				attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
+			}
+		}
+	}
+	rotating, unsettled, err := b.openAttempts(ctx, s, cfg)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range unsettled {
+		affected[t.Ref] = true
+		attention = append(attention, t.attentionEntry(attentionAmbiguous, "the plugin or Vault stopped while C1 was being asked"))
+	}
+	data["rotating"], data["attention"] = rotating, attention
+	data["ambiguous"] = data["ambiguous"].(int) + len(unsettled)
+	data["bindings"], data["ready"] = bindings, max(0, bindings-len(affected))
+	return wrong + len(unsettled), nil
+}
+
+// attentionEntry is a target as status lists it.
+func (t *target) attentionEntry(reason, detail string) map[string]any {
+	ids := []string{}
+	if reason == attentionRetiring {
+		for _, r := range t.Retire {
+			if r.Failures > 0 {
+				ids = append(ids, r.CredentialID)
+			}
+		}
+	}
+	return map[string]any{
+		"kind": string(t.Ref.Kind), "app_id": t.Ref.AppID, "connector_id": t.Ref.ConnectorID, "decoy_id": t.Ref.DecoyID,
+		"binding": t.Binding, "reason": reason, "detail": detail, "credential_ids": ids,
+	}
+}
+
+// openAttempts finds the rotations that have no outcome yet and that nobody has
+// marked, from the due entries that each of them wrote: how many may be
+// running, and those that are not any more.
+func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *config) (rotating int, unsettled []*target, err error) {
 	mark, err := b.due.watermark(ctx)
 	if err != nil || mark == 0 || cfg == nil {
-		return 0, 0, err
+		return 0, nil, err
 	}
 	now := b.now()
 	seen := map[targetRef]bool{}
-	last := minuteAfter(now.Add(2*cfg.RequestTimeout)) + 1
+	last := minuteOf(now.Add(cfg.settleTime())) + 1
 	for minute := max(mark, minuteOf(now)-watermarkEvery); minute <= last; minute++ {
 		refs, err := b.due.list(ctx, minute)
 		if err != nil {
-			return 0, 0, err
+			return 0, nil, err
 		}
 		for _, ref := range refs {
 			if seen[ref] || len(seen) >= 10*maxListed {
@@ -156,18 +229,18 @@ func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *conf
 			seen[ref] = true
 			t, err := readTarget(ctx, s, ref)
 			if err != nil {
-				return 0, 0, err
+				return 0, nil, err
 			}
 			switch {
 			case t == nil || t.Attempt == nil || t.Attempt.Unknown != "":
 			case now.After(t.Attempt.SettleAt):
-				overdue++
+				unsettled = append(unsettled, t)
 			default:
 				rotating++
 			}
 		}
 	}
-	return rotating, overdue, nil
+	return rotating, unsettled, nil
 }
 
 // attentionRefs lists the targets marked for a reason.

@@ -44,7 +44,7 @@ func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
 	e := configured(t)
 	for i := range maxListed + 3 {
 		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
-		require.NoError(t, writeTarget(context.Background(), e.storage, tgt, ""))
+		require.NoError(t, writeTarget(context.Background(), e.storage, tgt))
 	}
 	s := e.read("status").Data
 	require.Equal(t, maxListed+3, s["ambiguous"])

@@ -12,6 +12,7 @@ import (
 // What became of a rotation.
 const (
 	outcomeIssued      = "issued"      // answered; whether it arrived nobody can know
+	outcomeStored      = "stored"      // kept for the readers of a scheduled binding
 	outcomeUndelivered = "undelivered" // the caller had gone, so nobody holds it
 	outcomeFailed      = "failed"      // C1 did not rotate
 	outcomeSuperseded  = "superseded"  // unknown, and a later rotation took its place
@@ -23,6 +24,10 @@ const (
 	reasonRead     = "read"
 	reasonWrite    = "write"
 	reasonLeaseEnd = "lease_end"
+	reasonRotate   = "rotate"   // an operator, without seeing the material
+	reasonInitial  = "initial"  // the binding came to be scheduled
+	reasonSchedule = "schedule" // its time had come
+	reasonRecovery = "recovery" // the one before was of unknown outcome
 )
 
 // origin says who asked for a rotation, when and why.

@@ -47,7 +47,7 @@ func (t *target) retired(version int, err error, now time.Time) {
 // retireCredentials revokes what is due of a connector. C1 is called without
 // the target's lock: revoking one credential does not disturb the rotation of
 // another, and a slow C1 must not hold up readers.
-func (b *backend) retireCredentials(ctx context.Context, t *target) error {
+func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled) error {
 	var due []retirement
 	for _, r := range t.Retire {
 		if !r.At.After(b.now()) {
@@ -68,6 +68,7 @@ func (b *backend) retireCredentials(ctx context.Context, t *target) error {
 			err = b.revokeAtC1(ctx, s, t.Ref, r.CredentialID)
 		}
 		ended[r.Version] = err
+		out.asked(err)
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -76,6 +77,7 @@ func (b *backend) retireCredentials(ctx context.Context, t *target) error {
 				"credential_id", r.CredentialID, "failures", r.Failures+1, "error", err)
 		}
 	}
+	out.next = time.Time{}
 	return b.recordEndings(ctx, t.Ref, ended)
 }
 
@@ -91,12 +93,15 @@ func (b *backend) recordEndings(ctx context.Context, ref targetRef, ended ending
 
 // retireDecoyCopies ends what is due of a decoy: the vended copy goes dead by a
 // rotation whose material nobody is given, unless it is dead already.
-func (b *backend) retireDecoyCopies(ctx context.Context, ref targetRef) error {
+func (b *backend) retireDecoyCopies(ctx context.Context, ref targetRef, out *settled) error {
 	return b.change(ctx, ref, func(t *target) (bool, error) {
 		ended := endings{}
 		for _, r := range t.Retire {
 			if !r.At.After(b.now()) {
-				ended[r.Version] = b.endDecoyCopy(ctx, t, r.Version)
+				err := b.endDecoyCopy(ctx, t, r.Version)
+				ended[r.Version] = err
+				out.asked(err)
+				out.next = time.Time{}
 			}
 		}
 		for version, err := range ended {
@@ -129,9 +134,14 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 	if err != nil {
 		return err
 	}
-	_, err = b.rotate(context.WithoutCancel(ctx), rotation{
-		session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded,
-	})
+	order := rotation{session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded}
+	if order.keep, err = b.scheduledBinding(ctx, t.Ref, t.Binding); err != nil {
+		return err
+	}
+	if order.keep != nil {
+		order.outcome = outcomeStored
+	}
+	_, err = b.rotate(context.WithoutCancel(ctx), order)
 	return err
 }
 
@@ -186,11 +196,11 @@ func (b *backend) endTarget(ctx context.Context, ref targetRef) error {
 		return err
 	}
 	if ref.Kind == kindDecoy {
-		return b.retireDecoyCopies(ctx, ref)
+		return b.retireDecoyCopies(ctx, ref, &settled{})
 	}
 	t, err := readTarget(ctx, b.storage, ref)
 	if err != nil || t == nil {
 		return err
 	}
-	return b.retireCredentials(ctx, t)
+	return b.retireCredentials(ctx, t, &settled{})
 }

@@ -45,7 +45,19 @@ type rotation struct {
 	// plan returns the end to record for the new credential, or nil; zero
 	// Version and IDs are filled in.
 	plan func(now time.Time, m *material) *retirement
-	// outcome is recorded on success: outcomeIssued or outcomeDiscarded.
+	// keep is the scheduled binding whose readers get the material; nil when
+	// whoever asked owns it.
+	keep *binding
+	// byClock: nobody asked and nobody waits.
+	byClock bool
+	// held is told the error when material cannot be stored and is held until
+	// it can, so that nobody has to wait for that. May be nil.
+	held func(error)
+	// answered is told when C1 has answered, before its answer is recorded. May
+	// be nil.
+	answered func(*attempt)
+	// outcome is recorded on success: outcomeIssued, outcomeStored or
+	// outcomeDiscarded.
 	outcome string
 }
 
@@ -70,13 +82,16 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	before := *t
 	if err := b.begin(ctx, r); err != nil {
 		// Half of the round may be stored: an attempt that never reached C1.
-		_ = b.storeOutcome(ctx, &before, "")
+		_ = b.storeOutcome(ctx, &before)
 		return nil, err
 	}
 
 	call, cancel := r.session.bound(context.WithoutCancel(ctx))
 	defer cancel()
 	m, err := b.callC1(call, r.session.client, t)
+	if r.answered != nil {
+		r.answered(t.Attempt)
+	}
 	switch {
 	case err != nil && c1api.OutcomeUnknown(err):
 		return nil, b.outcomeUnknown(ctx, r, err)
@@ -124,9 +139,13 @@ func (b *backend) refuseRepeat(ctx context.Context, r rotation) error {
 
 func (b *backend) refuseTooSoon(r rotation) error {
 	t := r.target
-	if r.plan != nil && len(t.Retire) >= maxPendingRetirements {
+	switch full := len(t.Retire) >= maxPendingRetirements; {
+	case full && r.plan != nil:
 		return failWith(http.StatusTooManyRequests,
 			"%s has %d live leases, the most one target can have: revoke leases or shorten max_ttl", t.Ref, len(t.Retire))
+	case full && r.keep != nil && r.keep.GracePeriod > 0:
+		return failWith(http.StatusTooManyRequests,
+			"%s has %d credentials whose end is planned, the most one target can have: shorten grace_period", t.Ref, len(t.Retire))
 	}
 	// An unknown outcome heals by the next rotation, which must not have to wait.
 	// The same goes for a caller that never got what was rotated for it.
@@ -152,7 +171,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 		return err
 	}
 	t, now := r.target, b.now()
-	a := &attempt{origin: r.origin, SettleAt: now.Add(2 * r.session.config.RequestTimeout)}
+	a := &attempt{origin: r.origin, SettleAt: now.Add(r.session.config.settleTime())}
 	a.ID, a.StartedAt, a.Binding = id, now, t.Binding
 	if open := t.Attempt; open != nil {
 		t.addRecord(record{origin: open.origin, Outcome: outcomeSuperseded, FinishedAt: now, Error: open.Unknown})
@@ -164,7 +183,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	defer cancel()
 	err = parallel(
 		func() error { return b.due.put(store, t.Ref, a.SettleAt) },
-		func() error { return writeTarget(store, b.storage, t, "") },
+		func() error { return writeTarget(store, b.storage, t) },
 	)
 	if err != nil {
 		return fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
@@ -179,8 +198,11 @@ func (b *backend) definitelyFailed(ctx context.Context, r rotation, before targe
 	failed := record{origin: t.Attempt.origin, Outcome: outcomeFailed, FinishedAt: now, Error: cause.Error()}
 	t.Attempt, t.Records = before.Attempt, before.Records
 	t.addRecord(failed)
+	if r.byClock && !concernsAll(cause) {
+		t.troubled(r.session.config, now, cause)
+	}
 	b.announce(ctx, t, failed)
-	if err := b.storeOutcome(ctx, t, ""); err != nil {
+	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not record a failed rotation; it shows as ambiguous until settled", "target", t.Ref.String(), "error", err)
 	}
 	return fromC1(cause)
@@ -188,14 +210,20 @@ func (b *backend) definitelyFailed(ctx context.Context, r rotation, before targe
 
 // outcomeUnknown leaves the attempt open, marks it, and tells the caller.
 func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) error {
-	t := r.target
+	t, heals := r.target, "rotating again settles it"
 	t.Attempt.Unknown = cause.Error()
+	if r.byClock {
+		t.troubled(r.session.config, b.now(), cause)
+	}
+	if r.keep != nil {
+		heals = "it is rotated again at " + rfc3339(t.Attempt.SettleAt) + ", or sooner if somebody asks for it"
+	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
-	if err := b.storeOutcome(ctx, t, ""); err != nil {
+	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
 	}
 	return failWith(statusOutcomeUnknown,
-		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); rotating again settles it, until then status shows it as ambiguous", t.Ref, cause)
+		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.Ref, cause, heals).because(cause)
 }
 
 // finish stores the outcome of a rotation that C1 carried out.
@@ -214,17 +242,27 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 			done.EndsAt = end.At
 		}
 	}
-	t.VerifyAt = time.Time{}
-	if t.Attempt.LateUntil.After(now) {
-		t.VerifyAt = t.Attempt.LateUntil
+	attemptID, previous := t.Attempt.ID, t.Current
+	t.VerifyAt, t.FollowsUnknown = time.Time{}, !t.Attempt.LateUntil.IsZero()
+	if t.FollowsUnknown {
+		t.VerifyAt = later(t.Attempt.LateUntil, now.Add(r.session.config.settleTime()))
 	}
-	t.Attempt = nil
+	t.Attempt, t.Trouble = nil, nil
 	t.Current = &credential{
 		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
 		RotatedAt: now, ExpiresAt: m.ExpiresAt, Drifted: m.Warning,
 	}
 	t.addRecord(done)
-	if err := b.storeOutcome(ctx, t, m.Fingerprint); err != nil {
+	if r.keep != nil {
+		t.keep(r.keep, r.session.config, m, previous)
+	} else {
+		t.unschedule()
+	}
+	store := func(ctx context.Context) error { return b.storeOutcome(ctx, t, b.besideOutcome(t, m)...) }
+	if err := store(ctx); err != nil {
+		if r.keep != nil {
+			return b.holdUntilStored(ctx, r, attemptID, err, store)
+		}
 		b.abandon(ctx, r, m)
 		return failWith(statusOutcomeUnknown,
 			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
@@ -233,13 +271,27 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	return nil
 }
 
+// besideOutcome are the writes that go with an outcome in one round: who the
+// fingerprint is, and when to look at a scheduled target next. The due entry of
+// the attempt is still there should only the state be written.
+func (b *backend) besideOutcome(t *target, m *material) []func(context.Context) error {
+	var beside []func(context.Context) error
+	if m.Fingerprint != "" {
+		beside = append(beside, func(ctx context.Context) error { return writeFingerprint(ctx, b.storage, m.Fingerprint, t) })
+	}
+	if t.Scheduled {
+		beside = append(beside, func(ctx context.Context) error { return b.putNextLook(ctx, t) })
+	}
+	return beside
+}
+
 // storeOutcome writes what happened, again if storage fails: it cannot be
 // asked for at C1 afterwards.
-func (b *backend) storeOutcome(ctx context.Context, t *target, fingerprint string) error {
+func (b *backend) storeOutcome(ctx context.Context, t *target, beside ...func(context.Context) error) error {
 	var err error
 	for range storeTries {
 		store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		err = writeTarget(store, b.storage, t, fingerprint)
+		err = writeTarget(store, b.storage, t, beside...)
 		cancel()
 		if err == nil {
 			return nil
@@ -261,7 +313,7 @@ func (b *backend) abandon(ctx context.Context, r rotation, m *material) {
 	}
 	t.recordOf(t.Version).Outcome = outcomeUndelivered
 	t.retired(t.Version, nil, b.now())
-	_ = b.storeOutcome(ctx, t, "")
+	_ = b.storeOutcome(ctx, t)
 }
 
 // undelivered ends what was minted for a caller who is not there any more.
@@ -328,7 +380,7 @@ func (b *backend) announce(ctx context.Context, t *target, r record) {
 		"target", t.Ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
 		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
 	}
-	succeeded := r.Outcome == outcomeIssued || r.Outcome == outcomeDiscarded
+	succeeded := r.Outcome == outcomeIssued || r.Outcome == outcomeStored || r.Outcome == outcomeDiscarded
 	if succeeded {
 		b.Logger().Info("rotated", fields...)
 	} else {

@@ -5,7 +5,9 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"net/http"
 	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
@@ -16,32 +18,52 @@ const (
 	retryMax  = time.Hour
 )
 
+// settled is what a settlement found.
+type settled struct {
+	next time.Time // when there is something to do again; zero if nothing is known
+	c1   error     // what C1 said last; errNotAsked, or nil if it did what was asked
+}
+
+// errNotAsked: a settlement had no reason to call C1.
+var errNotAsked = errors.New("C1 was not asked")
+
+// asked notes what C1 said. A failure that concerns all targets outweighs what
+// came before and after it.
+func (o *settled) asked(err error) {
+	if !concernsAll(o.c1) {
+		o.c1 = err
+	}
+}
+
 // settle does whatever is due for a target by its state: it closes an attempt
-// whose outcome is unknown, looks a second time at a credential that followed
-// one, and ends what is to be retired. It is woken by a due entry, which its
-// caller drops only when it returns nil.
-func (b *backend) settle(ctx context.Context, ref targetRef) error {
+// whose outcome is unknown, looks whether C1 still holds the current
+// credential, rotates by the schedule, and ends what is to be retired. It is
+// woken by a due entry, which its caller drops only when it returns nil.
+func (b *backend) settle(ctx context.Context, ref targetRef) (settled, error) {
+	out := settled{c1: errNotAsked}
 	if !b.work.enter() {
-		return context.Canceled
+		return out, context.Canceled
 	}
 	defer b.work.leave()
 
-	t, err := b.settleState(ctx, ref)
+	t, err := b.settleState(c1api.Background(ctx), ref, &out)
 	if err != nil || t == nil {
-		return err
+		return out, err
 	}
 	if ref.Kind == kindDecoy {
-		return b.retireDecoyCopies(ctx, ref)
+		return out, b.retireDecoyCopies(ctx, ref, &out)
 	}
-	return b.retireCredentials(ctx, t)
+	return out, b.retireCredentials(ctx, t, &out)
 }
 
 // settleState settles what concerns the current version, under the target's
-// lock, and returns the state, or nil when there is none.
-func (b *backend) settleState(ctx context.Context, ref targetRef) (*target, error) {
-	unlock, err := b.lockTarget(ctx, ref)
+// lock, and returns the state, or nil when there is none or somebody else has
+// its turn.
+func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) (*target, error) {
+	unlock, err := b.tryLockTarget(ref)
 	if err != nil {
-		return nil, err
+		out.next = b.now().Add(busyRetry)
+		return nil, nil
 	}
 	defer unlock()
 	t, err := readTarget(ctx, b.storage, ref)
@@ -51,27 +73,109 @@ func (b *backend) settleState(ctx context.Context, ref targetRef) (*target, erro
 	now := b.now()
 	attemptDue := t.Attempt != nil && !t.Attempt.Settled && !now.Before(t.Attempt.SettleAt)
 	verifyDue := !t.VerifyAt.IsZero() && !now.Before(t.VerifyAt)
-	if !attemptDue && !verifyDue {
-		return t, b.putNextLook(ctx, t)
+	if attemptDue || verifyDue || t.Scheduled && (t.Trouble != nil || !now.Before(t.rotationAt())) {
+		s, err := b.session(ctx, b.storage)
+		if err != nil {
+			return nil, err
+		}
+		t.historyLimit = s.config.HistoryLimit
+		if attemptDue {
+			b.settleAttempt(ctx, s, t, out)
+		}
+		if verifyDue {
+			b.lookAgain(ctx, s, t, out)
+		}
+		stored, err := b.rotateByClock(ctx, s, t, out)
+		if err != nil {
+			return nil, err
+		}
+		if (attemptDue || verifyDue) && !stored {
+			return t, b.storeWithNextLook(ctx, t)
+		}
 	}
-	s, err := b.session(ctx, b.storage)
+	next := t.nextLook()
+	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
+		// The entry that woke us stays until then.
+		out.next = soonestOf(out.next, later(next, b.now()))
+		return t, nil
+	}
+	return t, b.putNextLook(ctx, t)
+}
+
+// rotateByClock rotates a scheduled target whose turn has come, and reports
+// whether that stored the state.
+func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out *settled) (stored bool, err error) {
+	at := t.rotationAt()
+	early := b.now().Before(at) && (t.Trouble == nil || t.Trouble.Revision == s.config.Revision)
+	if at.IsZero() || early || b.System().Tainted() {
+		return false, nil
+	}
+	bind, err := b.scheduledBinding(ctx, t.Ref, t.Binding)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	t.historyLimit = s.config.HistoryLimit
-	if attemptDue {
-		b.settleAttempt(ctx, s, t)
+	if bind == nil {
+		// The process died while the binding was written or deleted.
+		t.unschedule()
+		return true, b.storeWithNextLook(ctx, t)
 	}
-	if verifyDue {
-		b.lookAgain(ctx, s, t)
+	if err := s.serves(t.Tenant); err != nil {
+		t.troubled(s.config, b.now(), err)
+		return true, b.storeWithNextLook(ctx, t)
 	}
-	return t, b.storeWithNextLook(ctx, t)
+	ctx, err = s.client.AwaitTurn(ctx)
+	if err != nil {
+		if b.worker.ctx.Err() != nil {
+			return false, b.worker.ctx.Err()
+		}
+		out.asked(err)
+		return false, nil
+	}
+	fl, pilot := b.flights.join(t.Ref, "")
+	if !pilot {
+		out.next = b.now().Add(busyRetry) // somebody who asked waits for this lock
+		return false, nil
+	}
+	err = b.rotateFlight(ctx, fl, rotation{
+		session: s, target: t, origin: origin{Reason: t.clockReason()}, keep: bind, byClock: true, outcome: outcomeStored,
+	})
+	b.flights.land(t.Ref, fl, t, bind, err)
+	var refused *userError
+	switch {
+	case err == nil || c1api.AsError(err) != nil:
+		out.asked(err)
+		return true, nil
+	case errors.As(err, &refused) && refused.status == http.StatusTooManyRequests:
+		t.troubled(s.config, b.now(), err) // before C1 was asked
+		return true, b.storeWithNextLook(ctx, t)
+	default:
+		return false, err // storage
+	}
+}
+
+// clockReason is why the clock rotates.
+func (t *target) clockReason() string {
+	switch {
+	case t.Attempt != nil || t.FollowsUnknown && t.Current != nil && t.Current.Drifted != "":
+		return reasonRecovery
+	case !t.hasMaterial():
+		return reasonInitial
+	default:
+		return reasonSchedule
+	}
+}
+
+func soonestOf(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // settleAttempt decides an attempt that C1 can no longer commit late. A decoy's
 // fingerprint tells whether C1 rotated it; for anything else the outcome stays
 // unknown, and the target ambiguous, until the next rotation.
-func (b *backend) settleAttempt(ctx context.Context, s *session, t *target) {
+func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out *settled) {
 	a := t.Attempt
 	if a.Unknown == "" {
 		a.Unknown = "the plugin or Vault stopped while C1 was being asked"
@@ -84,6 +188,7 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
+	out.asked(err)
 	switch {
 	case isGone(err):
 		a.Settled = true
@@ -103,37 +208,68 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target) {
 	}
 }
 
-// lookAgain checks that C1 still holds what was vended after an attempt of
-// unknown outcome, which it may have committed late.
-func (b *backend) lookAgain(ctx context.Context, s *session, t *target) {
+// lookAgain checks that C1 still holds the current credential: somebody else
+// may have rotated the target, Vault may have been restored from an older
+// snapshot, or C1 may have committed a request of unknown outcome late. Only
+// after the last of these the clock rotates again, since the other owner is
+// this mount itself.
+func (b *backend) lookAgain(ctx context.Context, s *session, t *target, out *settled) {
 	cur := t.Current
 	t.VerifyAt = time.Time{}
 	if cur == nil || t.Attempt != nil {
+		return // whatever closes the attempt plans the next look
+	}
+	if rec := t.recordOf(t.Version); rec != nil && !rec.EndedAt.IsZero() {
 		return
 	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	var drifted string
-	var err error
-	if t.Ref.Kind == kindDecoy {
-		var decoy *c1api.Decoy
-		if decoy, err = s.client.GetDecoy(ctx, t.Ref.DecoyID); err == nil && differs(decoy.FingerprintSHA256, cur.Fingerprint) {
-			drifted = "C1 shows another fingerprint than the vended one: a request of unknown outcome was committed late; rotate again"
-		}
-	} else if rec := t.recordOf(t.Version); rec == nil || rec.EndedAt.IsZero() {
-		var c *c1api.ConnectorCredential
-		c, err = s.client.GetConnectorCredential(ctx, t.Ref.AppID, t.Ref.ConnectorID, cur.CredentialID)
-		if isGone(err) || (err == nil && !c.DeletedAt.IsZero()) {
-			err = nil
-			drifted = "C1 no longer holds the vended credential: a request of unknown outcome was committed late; rotate again"
-		}
-	}
+	drifted, err := b.compare(ctx, s, t)
+	out.asked(err)
 	if err != nil {
 		t.VerifyAt = b.now().Add(retryIn(1))
 		b.Logger().Warn("could not look at a credential again; trying later", "target", t.Ref.String(), "error", err)
 		return
 	}
+	if drifted != "" && drifted != cur.Drifted {
+		b.Logger().Warn("C1 holds something other than what was vended last", "target", t.Ref.String(), "version", t.Version, "detail", drifted)
+	}
 	cur.Drifted = drifted
+	if !t.Scheduled {
+		return
+	}
+	if drifted != "" && t.FollowsUnknown {
+		t.NextRotation = b.now()
+	} else {
+		t.FollowsUnknown = false
+	}
+	t.planCheck(s.config, b.now())
+}
+
+// compare asks C1 for the current credential and returns what is wrong with it.
+func (b *backend) compare(ctx context.Context, s *session, t *target) (drifted string, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	cur, why := t.Current, "somebody else rotated it, or Vault was restored from an older snapshot"
+	if t.FollowsUnknown || !t.Scheduled {
+		why = "a request of unknown outcome was committed late"
+	}
+	if t.Ref.Kind == kindDecoy {
+		decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
+		switch {
+		case isGone(err):
+			return "the decoy is gone at C1", nil
+		case err == nil && differs(decoy.FingerprintSHA256, cur.Fingerprint):
+			return "C1 shows another fingerprint than the vended one: " + why + "; rotate again", nil
+		}
+		return "", err
+	}
+	c, err := s.client.GetConnectorCredential(ctx, t.Ref.AppID, t.Ref.ConnectorID, cur.CredentialID)
+	switch {
+	case isGone(err) || err == nil && !c.DeletedAt.IsZero():
+		return "C1 no longer holds the vended credential: " + why + "; rotate again", nil
+	case err == nil && !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(b.now()):
+		return "the credential expired at " + rfc3339(c.ExpiresAt) + "; rotate again", nil
+	}
+	return "", err
 }
 
 // isGone reports a 404 in C1's own error form. Anything else, such as a 404 of
@@ -186,5 +322,5 @@ func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
 	if err := b.putNextLook(store, t); err != nil {
 		return err
 	}
-	return writeTarget(store, b.storage, t, "")
+	return writeTarget(store, b.storage, t)
 }

@@ -97,9 +97,21 @@ type target struct {
 	// first rotated it.
 	Baseline string       `json:"baseline,omitempty"`
 	Retire   []retirement `json:"retire,omitempty"`
-	// VerifyAt asks for a second look: the current credential followed an
-	// attempt of unknown outcome, which C1 may still commit until then.
+	// VerifyAt asks to look whether C1 still holds the current credential.
 	VerifyAt time.Time `json:"verify_at,omitzero"`
+	// FollowsUnknown: the current credential took the place of an attempt of
+	// unknown outcome, which C1 may still commit until VerifyAt.
+	FollowsUnknown bool `json:"follows_unknown,omitempty"`
+
+	// Scheduled: the binding has rotate_on=schedule, so Current holds the
+	// material, and settle rotates by itself.
+	Scheduled bool `json:"scheduled,omitempty"`
+	// NextRotation is the next turn of the schedule, zero if callers alone
+	// rotate it.
+	NextRotation time.Time `json:"next_rotation,omitzero"`
+	// Trouble is there while the rotation that is due does not succeed.
+	Trouble *trouble `json:"trouble,omitempty"`
+
 	// Attention are the reasons under which attention/ holds an entry.
 	Attention []string `json:"attention,omitempty"`
 	Records   []record `json:"records,omitempty"` // oldest first
@@ -127,8 +139,19 @@ type attempt struct {
 	LateUntil time.Time `json:"late_until,omitzero"`
 }
 
-// credential is what is known of the material that was vended last; never the
-// material itself.
+// trouble is a scheduled rotation that failed and will be tried again.
+type trouble struct {
+	Since    time.Time `json:"since"`
+	Failures int       `json:"failures"`
+	NextTry  time.Time `json:"next_try"`
+	Error    string    `json:"error"`
+	// Revision of the config under which it failed: another one may be what it
+	// waited for.
+	Revision string `json:"revision"`
+}
+
+// credential is what is known of the newest rotation's credential. The material
+// itself is kept for scheduled targets only.
 type credential struct {
 	CredentialID string    `json:"credential_id,omitempty"`
 	ClientID     string    `json:"client_id,omitempty"`
@@ -137,6 +160,9 @@ type credential struct {
 	ExpiresAt    time.Time `json:"expires_at,omitzero"`
 	// Drifted says why this is no longer what C1 holds.
 	Drifted string `json:"drifted,omitempty"`
+	// Material is what readers of a scheduled binding get, but for the version
+	// and the times.
+	Material map[string]any `json:"material,omitempty"`
 }
 
 // retirement is a vended credential whose end is planned.
@@ -152,14 +178,19 @@ type retirement struct {
 // Reasons for which a target needs attention, as status shows them.
 const (
 	attentionAmbiguous = "ambiguous" // a rotation's outcome is unknown
-	attentionRetiring  = "retiring"  // a credential could not be ended yet
+	attentionFailing   = "failing"   // a scheduled rotation does not succeed
 	attentionDrifted   = "drifted"   // C1 holds something other than what was vended
+	attentionRetiring  = "retiring"  // a credential could not be ended yet
 )
+
+// attentionReasons are all of them, the worst first.
+var attentionReasons = []string{attentionAmbiguous, attentionFailing, attentionDrifted, attentionRetiring}
 
 // States of a target that needs no attention.
 const (
 	stateReady    = "ready"
 	stateRotating = "rotating"
+	statePending  = "pending" // scheduled, and not rotated yet
 )
 
 // problems returns the reasons for attention, each with what to tell a person.
@@ -167,6 +198,10 @@ func (t *target) problems() map[string]string {
 	p := map[string]string{}
 	if t.Attempt != nil && t.Attempt.Unknown != "" {
 		p[attentionAmbiguous] = t.Attempt.Unknown
+	}
+	if f := t.Trouble; f != nil {
+		p[attentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, next try at %s: %s",
+			f.Failures, rfc3339(f.Since), rfc3339(f.NextTry), f.Error)
 	}
 	if t.Current != nil && t.Current.Drifted != "" {
 		p[attentionDrifted] = t.Current.Drifted
@@ -189,12 +224,14 @@ func (t *target) problems() map[string]string {
 // state is one word for a binding's health.
 func (t *target) state(now time.Time) string {
 	p := t.problems()
-	for _, reason := range []string{attentionAmbiguous, attentionDrifted} {
+	for _, reason := range []string{attentionAmbiguous, attentionFailing, attentionDrifted} {
 		if _, ok := p[reason]; ok {
 			return reason
 		}
 	}
 	switch {
+	case t.Attempt == nil && t.Scheduled && !t.hasMaterial():
+		return statePending
 	case t.Attempt == nil:
 		return stateReady
 	case now.After(t.Attempt.SettleAt):
@@ -212,6 +249,23 @@ func (t *target) knownFingerprint() string {
 	return t.Baseline
 }
 
+// hasMaterial reports whether readers of a scheduled binding can be served.
+func (t *target) hasMaterial() bool { return t.Current != nil && t.Current.Material != nil }
+
+// rotationAt is when settle rotates a scheduled target, or zero.
+func (t *target) rotationAt() time.Time {
+	switch {
+	case !t.Scheduled || t.Attempt != nil && !t.Attempt.Settled:
+		return time.Time{}
+	case t.Trouble != nil:
+		return t.Trouble.NextTry
+	case t.Attempt != nil:
+		return t.Attempt.SettleAt // only a new rotation helps
+	default:
+		return t.NextRotation
+	}
+}
+
 // nextLook is when settle has something to do, or zero.
 func (t *target) nextLook() time.Time {
 	var next time.Time
@@ -223,6 +277,7 @@ func (t *target) nextLook() time.Time {
 	if t.Attempt != nil && !t.Attempt.Settled {
 		consider(t.Attempt.SettleAt)
 	}
+	consider(t.rotationAt())
 	consider(t.VerifyAt)
 	for _, r := range t.Retire {
 		consider(r.At)
@@ -278,16 +333,16 @@ func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error)
 	return nil
 }
 
-// writeTarget stores the state, beside it a fingerprint's pointer if one is
+// writeTarget stores the state, and beside it in the same round whatever is
 // given, and keeps attention/ in step: a new reason is written in the same
 // round, one that has passed is dropped after. In the ordinary case it is one
 // write.
-func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint string) error {
+func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...func(context.Context) error) error {
 	problems := t.problems()
 	before := t.Attention
 	t.Attention = nil
 	var added, passed []string
-	for _, reason := range []string{attentionAmbiguous, attentionDrifted, attentionRetiring} {
+	for _, reason := range attentionReasons {
 		_, now := problems[reason]
 		was := slices.Contains(before, reason)
 		if now {
@@ -310,14 +365,8 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint 
 	writes := []func() error{func() error {
 		return s.Put(ctx, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value})
 	}}
-	if fingerprint != "" {
-		writes = append(writes, func() error {
-			pointer, err := logical.StorageEntryJSON(fingerprintPrefix+fingerprint, fingerprintPointer{Ref: t.Ref, Version: t.Version})
-			if err != nil {
-				return err
-			}
-			return s.Put(ctx, pointer)
-		})
+	for _, write := range beside {
+		writes = append(writes, func() error { return write(ctx) })
 	}
 	for _, reason := range added {
 		writes = append(writes, func() error {
@@ -336,6 +385,15 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, fingerprint 
 		_ = s.Delete(ctx, fingerprintPrefix+fp)
 	}
 	return nil
+}
+
+// writeFingerprint stores which target and version a secret was.
+func writeFingerprint(ctx context.Context, s logical.Storage, fingerprint string, t *target) error {
+	pointer, err := logical.StorageEntryJSON(fingerprintPrefix+fingerprint, fingerprintPointer{Ref: t.Ref, Version: t.Version})
+	if err != nil {
+		return err
+	}
+	return s.Put(ctx, pointer)
 }
 
 func attentionKey(reason string, ref targetRef) string {

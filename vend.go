@@ -18,18 +18,24 @@ import (
 func credsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"name":      nameField(),
-		"placement": {Type: framework.TypeString, Description: "Where this copy goes, in your words; kept in the record. Only with a write."},
+		"placement": placementField(),
 	}
 }
 
+func placementField() *framework.FieldSchema {
+	return &framework.FieldSchema{Type: framework.TypeString, Description: "Where this copy goes, in your words; kept in the record. Only with a write."}
+}
+
 // credsOperations are reading and writing a vend, of either kind. The read
-// carries no forwarding flag, since a binding may come to allow reads that
-// change nothing: vend itself sends it on from a standby.
+// carries no forwarding flag, since that of a scheduled binding changes nothing
+// and any node can answer it: vend itself sends the others on from a standby.
 func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
-	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The new material, shown this once, with a lease.", Fields: fields}}}
+	fields = maps.Clone(fields)
+	maps.Copy(fields, storedFields())
+	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The material: new and shown this once, with a lease, or what Vault stores (rotate_on=schedule).", Fields: fields}}}
 	return map[logical.Operation]framework.OperationHandler{
 		logical.ReadOperation: &framework.PathOperation{
-			Summary:   "Rotate the " + string(k) + " and vend the new material (rotate_on=read).",
+			Summary:   "Vend the " + string(k) + "'s material: what is stored (rotate_on=schedule), or new (rotate_on=read).",
 			Responses: vended,
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.vend(ctx, req, d, k, reasonRead)
@@ -48,38 +54,64 @@ func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSche
 	}
 }
 
-// vend rotates a binding's target and hands the new material out with a lease.
+// vend hands a binding's material out: what is stored, or what it rotates for
+// this caller.
 func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, reason string) (*logical.Response, error) {
-	if !b.WriteSafeReplicationState() {
-		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
-	}
-	name := d.Get("name").(string)
-	if err := validName(name); err != nil {
-		return nil, err
-	}
-	placement := d.Get("placement").(string)
-	if placement != "" && reason == reasonRead {
-		return nil, refuse("placement goes with a write, which keeps it in the record")
-	}
-	if err := validLabel("placement", placement); err != nil {
-		return nil, err
-	}
-	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
+	asked, err := askedOf(req, d, reason)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := b.lockTarget(ctx, bind.Ref)
+	name := d.Get("name").(string)
+	writable := b.WriteSafeReplicationState()
+	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
+	switch plainRead := err == nil && bind.scheduled() && reason == reasonRead; {
+	case plainRead:
+		return b.vendStored(ctx, req.Storage, bind, name)
+	case !writable:
+		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
+	case err != nil:
+		return nil, err
+	case bind.scheduled():
+		r, err := b.rotateKept(ctx, bind.Ref, name, asked)
+		if err != nil {
+			return nil, err
+		}
+		resp := storedResponse(r.bind, r.t, b.now())
+		r.explain(resp)
+		return resp, nil
+	default:
+		return b.vendLeased(ctx, req, k, name, bind.Ref, asked)
+	}
+}
+
+// askedOf checks who asks for what.
+func askedOf(req *logical.Request, d *framework.FieldData, reason string) (origin, error) {
+	asked := originOf(req)
+	asked.Reason, asked.Placement = reason, d.Get("placement").(string)
+	if err := validName(d.Get("name").(string)); err != nil {
+		return asked, err
+	}
+	if asked.Placement != "" && reason == reasonRead {
+		return asked, refuse("placement goes with a write, which keeps it in the record")
+	}
+	return asked, validLabel("placement", asked.Placement)
+}
+
+// vendLeased rotates a binding's target for one owner and hands the new
+// material out with a lease.
+func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, name string, ref targetRef, asked origin) (*logical.Response, error) {
+	unlock, err := b.lockTarget(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
 	// The binding may have changed while this caller waited for its turn.
-	ref := bind.Ref
-	if bind, err = b.bindingToVend(ctx, req.Storage, k, name, reason); err != nil {
+	bind, err := b.bindingToVend(ctx, req.Storage, k, name, asked.Reason)
+	if err != nil {
 		return nil, err
 	}
-	if bind.Ref != ref {
-		return nil, refuse("%s was bound to another target in the meantime: try again", name)
+	if bind.Ref != ref || bind.scheduled() {
+		return nil, refuse("%s was bound in another way in the meantime: try again", name)
 	}
 	s, err := b.session(ctx, req.Storage)
 	if err != nil {
@@ -89,22 +121,12 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, req.Storage, ref)
+	t, err := targetToRotate(ctx, req.Storage, s, ref, name)
 	if err != nil {
 		return nil, err
 	}
-	if t == nil {
-		t = &target{Ref: ref, Binding: name, Tenant: s.config.tenant()}
-	}
-	if err := s.serves(t.Tenant); err != nil {
-		return nil, refuse("%s: %s; write the binding again", name, err)
-	}
-	t.historyLimit = s.config.HistoryLimit
-
-	asked := originOf(req)
-	asked.Reason, asked.Placement = reason, placement
 	if !b.work.enter() {
-		return nil, failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
+		return nil, errStopping()
 	}
 	defer b.work.leave()
 	m, err := b.rotate(ctx, rotation{
@@ -117,6 +139,26 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	return b.vended(bind, t, m, lease.capped(b.now(), m.ExpiresAt))
 }
 
+// targetToRotate reads a binding's target, whose lock the caller holds.
+func targetToRotate(ctx context.Context, storage logical.Storage, s *session, ref targetRef, name string) (*target, error) {
+	t, err := readTarget(ctx, storage, ref)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		t = &target{Ref: ref, Binding: name, Tenant: s.config.tenant()}
+	}
+	if err := s.serves(t.Tenant); err != nil {
+		return nil, refuse("%s: %s; write the binding again", name, err)
+	}
+	t.historyLimit = s.config.HistoryLimit
+	return t, nil
+}
+
+func errStopping() error {
+	return failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
+}
+
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.
 func (b *backend) bindingToVend(ctx context.Context, s logical.Storage, k kind, name, reason string) (*binding, error) {
 	bind, err := readBinding(ctx, s, k, name)
@@ -124,13 +166,16 @@ func (b *backend) bindingToVend(ctx context.Context, s logical.Storage, k kind, 
 		return nil, err
 	}
 	bindings, creds := k.paths()
-	if bind == nil {
+	switch {
+	case bind == nil:
 		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
-	}
-	if reason == reasonRead && bind.RotateOn == rotateOnWrite {
+	case reason == reasonRead && bind.RotateOn == rotateOnWrite:
 		return nil, refuse("%s/%s has rotate_on=write, so a read changes and returns nothing: write %s/%s to rotate", bindings, name, creds, name)
+	case reason == reasonRotate && !bind.scheduled():
+		return nil, refuse("%s/%s has rotate_on=%s, so whoever rotates it owns the new credential: write %s/%s", bindings, name, bind.RotateOn, creds, name)
+	default:
+		return bind, nil
 	}
-	return bind, nil
 }
 
 // planFor plans the end of a vended credential, for when Vault never makes a

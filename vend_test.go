@@ -310,7 +310,7 @@ func TestTargetOfAnotherTenantIsNotRotated(t *testing.T) {
 	ref := e.bindConnector("hr")
 	state := e.state(connectorTarget(ref))
 	state.Tenant = "https://elsewhere.conductor.one"
-	require.NoError(t, writeTarget(context.Background(), e.storage, state, ""))
+	require.NoError(t, writeTarget(context.Background(), e.storage, state))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "elsewhere")
 }
 
@@ -322,7 +322,7 @@ func TestLiveLeasesOfOneTargetAreBounded(t *testing.T) {
 	for i := range maxPendingRetirements {
 		state.Retire = append(state.Retire, retirement{Version: -i - 1, At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.storage, state, ""))
+	require.NoError(t, writeTarget(context.Background(), e.storage, state))
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
 	require.Contains(t, f.message, "max_ttl")

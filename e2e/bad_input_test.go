@@ -193,8 +193,10 @@ func TestBadBindingsAreRefusedByFieldAndChangeNothing(t *testing.T) {
 	cases := map[string]refusal{
 		"no rotate_on":                    {"connectors/new", without(connector(nil), "rotate_on"), "rotate_on is required"},
 		"an unknown rotate_on":            {"connectors/new", connector(object{"rotate_on": "reading"}), "rotate_on"},
-		"rotate_on=schedule":              {"connectors/new", connector(object{"rotate_on": "schedule"}), "not available yet"},
 		"a schedule's field":              {"connectors/new", connector(object{"rotation_period": "1h"}), "rotation_period"},
+		"a lease's field":                 {"connectors/new", connector(object{"rotate_on": "schedule", "ttl": "1h"}), "ttl"},
+		"a schedule of both kinds":        {"connectors/new", connector(object{"rotate_on": "schedule", "rotation_period": "1h", "rotation_schedule": "0 3 * * *"}), "rotation_period"},
+		"a cron line that is none":        {"connectors/new", connector(object{"rotate_on": "schedule", "rotation_schedule": "at night"}), "rotation_schedule"},
 		"no app_id":                       {"connectors/new", without(connector(nil), "app_id"), "app_id is required"},
 		"no connector_id":                 {"connectors/new", without(connector(nil), "connector_id"), "connector_id is required"},
 		"no decoy_id":                     {"decoys/new", without(decoy(nil), "decoy_id"), "decoy_id is required"},

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	_ "time/tzdata" // cron lines name time zones, and small images have none
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/plugin"

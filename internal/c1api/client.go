@@ -55,6 +55,9 @@ type Client struct {
 	limiter *rate.Limiter
 	pause   pause
 
+	backgroundTurns *semaphore.Weighted // the part of turns that background calls may take
+	backgroundPace  *semaphore.Weighted // one background call at a time looks at the limiter
+
 	lastAnswer atomic.Pointer[lastAnswer]
 }
 
@@ -90,9 +93,12 @@ func New(o Options) (*Client, error) {
 		clock:     &clock{now: s.now},
 		breaker:   newBreaker(),
 		limiter:   newLimiter(o.MaxRequestsPerSecond),
+
+		backgroundPace: semaphore.NewWeighted(1),
 	}
-	if o.MaxConcurrentRequests > 0 {
-		c.turns = semaphore.NewWeighted(int64(o.MaxConcurrentRequests))
+	if n := int64(o.MaxConcurrentRequests); n > 0 {
+		c.turns = semaphore.NewWeighted(n)
+		c.backgroundTurns = semaphore.NewWeighted(max(1, n-n/4))
 	}
 	transport := o.Transport
 	if transport == nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 )
 
@@ -39,12 +40,13 @@ func (p *pause) left() time.Duration {
 	return time.Until(p.until)
 }
 
-// newLimiter allows bursts of one second's worth; nil is no limit.
+// newLimiter allows bursts of a tenth of a second's worth, so that no second
+// sees much more than the limit; nil is no limit.
 func newLimiter(perSecond float64) *rate.Limiter {
 	if perSecond <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(math.Min(perSecond, 1e6))))
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(math.Min(perSecond/10, 1e6))))
 }
 
 // turn waits for one of the concurrent requests that Options allow and returns
@@ -56,25 +58,46 @@ func (c *Client) turn(ctx context.Context) (release func(), failed *Error) {
 	if c.turns == nil {
 		return func() {}, nil
 	}
-	if c.turns.Acquire(ctx, 1) != nil {
-		return nil, gaveUp(ctx, "gave up waiting for other requests to finish (the limit on concurrent requests)")
+	queues := []*semaphore.Weighted{c.turns}
+	if backgroundOf(ctx) != nil {
+		queues = []*semaphore.Weighted{c.backgroundTurns, c.turns}
 	}
-	return func() { c.turns.Release(1) }, nil
+	for i, queue := range queues {
+		if queue.Acquire(ctx, 1) != nil {
+			if i > 0 {
+				queues[0].Release(1)
+			}
+			return nil, gaveUp(ctx, "gave up waiting for other requests to finish (the limit on concurrent requests)")
+		}
+	}
+	return func() {
+		for _, queue := range queues {
+			queue.Release(1)
+		}
+	}, nil
 }
 
 // pace waits until C1's pause is over and the rate limit allows a request.
 func (c *Client) pace(ctx context.Context) *Error {
 	for left := c.pause.left(); left > 0; left = c.pause.left() {
 		if !sleep(ctx, left) {
-			e := gaveUp(ctx, fmt.Sprintf("C1 asked to send nothing for another %s", roundUp(left)))
-			e.Reason, e.RetryAfter = ReasonRateLimited, left
-			return e
+			return c.paused(ctx, left)
 		}
 	}
+	if backgroundOf(ctx) != nil {
+		return c.paceBackground(ctx)
+	}
 	if c.limiter != nil && c.limiter.Wait(ctx) != nil {
-		return gaveUp(ctx, "no turn in the time left (the limit on requests per second)")
+		return noPace(ctx)
 	}
 	return nil
+}
+
+// paused is the error of a call that C1's Retry-After holds back.
+func (c *Client) paused(ctx context.Context, left time.Duration) *Error {
+	e := gaveUp(ctx, fmt.Sprintf("C1 asked to send nothing for another %s", roundUp(left)))
+	e.Reason, e.RetryAfter = ReasonRateLimited, left
+	return e
 }
 
 // sleep waits for d, or returns false: at once when ctx ends sooner, else when

@@ -1,0 +1,101 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+func (b *backend) pathsRotate() []*framework.Path {
+	return []*framework.Path{b.pathRotate(kindConnector), b.pathRotate(kindDecoy)}
+}
+
+func (b *backend) pathRotate(k kind) *framework.Path {
+	bindings, _ := k.paths()
+	fields := map[string]*framework.FieldSchema{
+		"version":            {Type: framework.TypeInt, Required: true, Description: "Version that the rotation made."},
+		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the new secret; empty when there is none."},
+		"last_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the rotation, RFC 3339."},
+		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; empty when only callers rotate."},
+		"shared":             {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
+	}
+	if k == kindConnector {
+		fields["credential_id"] = &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "C1's ID of the new credential."}
+	}
+	return &framework.Path{
+		Pattern: bindings + "/" + anyName + "/rotate$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: string(k),
+		},
+		Fields: map[string]*framework.FieldSchema{
+			"name":      nameField(),
+			"placement": placementField(),
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Summary: "Rotate a scheduled " + string(k) + " now, without seeing the material.",
+				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.rotateUnseen(ctx, req, d, k)
+				}),
+				Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "What was rotated, without the material.", Fields: fields}}},
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Rotate a scheduled binding now, without seeing the material.",
+		HelpDescription: `
+IRREVERSIBLE, for operators: rotates a binding with rotate_on=schedule at C1 and
+stores the new material for its readers. The next scheduled rotation moves, and
+the answer says to when. Callers that come while the target rotates share that
+rotation.
+`,
+	}
+}
+
+func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind) (*logical.Response, error) {
+	asked, err := askedOf(req, d, reasonRotate)
+	if err != nil {
+		return nil, err
+	}
+	name := d.Get("name").(string)
+	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reasonRotate)
+	if err != nil {
+		return nil, err
+	}
+	r, err := b.rotateKept(ctx, bind.Ref, name, asked)
+	if err != nil {
+		return nil, err
+	}
+	cur := r.t.Current
+	resp := &logical.Response{Data: map[string]any{
+		"version":            r.t.Version,
+		"fingerprint_sha256": cur.Fingerprint,
+		"last_rotation":      rfc3339(cur.RotatedAt),
+		"next_rotation":      rfc3339(r.t.NextRotation),
+		"shared":             r.shared,
+	}}
+	if k == kindConnector {
+		resp.Data["credential_id"] = cur.CredentialID
+	}
+	r.explain(resp)
+	return resp, nil
+}
+
+// explain says what a rotation out of turn did beside rotating.
+func (r *rotated) explain(resp *logical.Response) {
+	if r.shared {
+		resp.AddWarning("this call shared a rotation that was under way")
+	}
+	if next := r.t.NextRotation; !r.moved.IsZero() && !r.moved.Equal(next) && !next.IsZero() {
+		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", rfc3339(r.moved), rfc3339(next)))
+	}
+	if r.t.Current.Drifted != "" {
+		resp.AddWarning(r.t.Current.Drifted)
+	}
+}

@@ -1,0 +1,148 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"errors"
+	"hash/fnv"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/robfig/cron/v3"
+)
+
+const (
+	shortestRotationPeriod = time.Minute
+	longestRotationPeriod  = 10 * 365 * 24 * time.Hour
+
+	// manualRefetch is what readers of a binding that nobody rotates by the
+	// clock are told: nobody knows when a person will.
+	manualRefetch = 5 * time.Minute
+
+	// A reader that comes while a rotation is overdue or open is asked to come
+	// again after a time between these two.
+	overdueRefetchLeast = 10 * time.Second
+	overdueRefetchMost  = 30 * time.Second
+
+	// lateAfter is how long after its time a rotation counts as overdue.
+	lateAfter = 10 * time.Second
+)
+
+// schedule says when a binding's target is rotated by the clock. At most one of
+// the two is set; neither means that only callers rotate it.
+type schedule struct {
+	Period time.Duration `json:"rotation_period,omitempty"`
+	Cron   string        `json:"rotation_schedule,omitempty"`
+}
+
+// manual reports that nothing is rotated by the clock.
+func (s schedule) manual() bool { return s == schedule{} }
+
+// after is the first turn after a rotation at the given time, zero if there is
+// none. A period's turn is early by the target's splay and never late, so that
+// bindings that were written together drift apart; a cron turn is exact, since
+// somebody chose it.
+func (s schedule) after(rotated time.Time, ref targetRef) time.Time {
+	switch {
+	case s.Cron != "":
+		turns, err := parseCron(s.Cron)
+		if err != nil {
+			return time.Time{} // it was checked when it was written
+		}
+		return turns.Next(rotated)
+	case s.Period > 0:
+		return rotated.Add(s.Period - splay(ref, s.Period/10))
+	default:
+		return time.Time{}
+	}
+}
+
+// splay is a share of at most the given length that is always the same for a
+// target, in whole seconds.
+func splay(ref targetRef, most time.Duration) time.Duration {
+	n := uint64(most / time.Second)
+	if n == 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(ref.key())) // a hash takes everything
+	return time.Duration(h.Sum64()%n) * time.Second
+}
+
+// nextTurn is when a credential is replaced by the clock: by the schedule as it
+// is from a time on, but before the credential expires at C1. A period counts
+// from the rotation, whenever it was changed.
+func (s schedule) nextTurn(cur *credential, ref targetRef, from time.Time) time.Time {
+	if s.Cron == "" {
+		from = cur.RotatedAt
+	}
+	next := s.after(from, ref)
+	if next.IsZero() || cur.ExpiresAt.IsZero() {
+		return next
+	}
+	life := cur.ExpiresAt.Sub(cur.RotatedAt)
+	if last := cur.RotatedAt.Add(max(life-life/10, shortestRotationPeriod/2)); last.Before(next) {
+		return last
+	}
+	return next
+}
+
+// parseCron reads the five fields of a standard cron line, in UTC unless it
+// begins with CRON_TZ=<zone>.
+func parseCron(line string) (cron.Schedule, error) {
+	line = strings.TrimSpace(line)
+	switch zone, rest, _ := strings.Cut(line, " "); {
+	case strings.HasPrefix(line, "@every"):
+		return nil, errors.New("@every is a period: use rotation_period")
+	case !strings.Contains(zone, "TZ="):
+		line = "CRON_TZ=UTC " + line
+	case strings.TrimSpace(rest) == "":
+		return nil, errors.New("names a time zone and no time")
+	case strings.HasSuffix(zone, "TZ=Local"):
+		return nil, errors.New("the zone of the machine may differ from node to node: name one")
+	}
+	turns, err := cron.ParseStandard(line)
+	if err != nil {
+		return nil, err
+	}
+	if turns.Next(time.Unix(0, 0)).IsZero() {
+		return nil, errors.New("never comes true")
+	}
+	return turns, nil
+}
+
+// refetchIn is how many seconds a reader may keep what it has read: until the
+// next turn, and for a short time if that is overdue or an attempt is open. It
+// is never less than a second: Vault Agent would spin.
+func (t *target) refetchIn(now time.Time) (secs int64, overdue bool) {
+	short := seconds(overdueRefetchLeast + rand.N(overdueRefetchMost-overdueRefetchLeast+time.Second)) //nolint:gosec // jitter, not a secret
+	if t.Attempt != nil {
+		return short, false
+	}
+	next := t.rotationAt()
+	if next.IsZero() {
+		return seconds(manualRefetch), false
+	}
+	left := next.Sub(now)
+	if left <= 0 {
+		return short, true
+	}
+	return secondsUp(left), false
+}
+
+// secondsUp are whole seconds, rounded up: who comes back then is not too early.
+func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }
+
+// periodSeconds is what readers are told as rotation_period.
+func (s schedule) periodSeconds(now time.Time, ref targetRef) int64 {
+	switch {
+	case s.Cron != "":
+		return max(1, secondsUp(s.after(now, ref).Sub(now)))
+	case s.Period > 0:
+		return seconds(s.Period)
+	default:
+		return seconds(manualRefetch)
+	}
+}

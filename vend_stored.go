@@ -1,0 +1,82 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/wrapping"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// storedFields are what stored material carries beside itself: the fields by
+// which Vault Agent, Vault Secrets Operator and consul-template recognise a
+// secret that rotates.
+func storedFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"rotation_period":     {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds between rotations; with a cron line, to the next turn; 300 when only callers rotate."},
+		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, after which to read again; always more than 0."},
+		"last_vault_rotation": {Type: framework.TypeString, Description: "With rotate_on=schedule: time of the rotation that made this, RFC 3339."},
+	}
+}
+
+// vendStored answers a read of a scheduled binding. It takes no lock, writes
+// nothing and never asks C1.
+func (b *backend) vendStored(ctx context.Context, s logical.Storage, bind *binding, name string) (*logical.Response, error) {
+	t, err := readTarget(ctx, s, bind.Ref)
+	if err != nil {
+		return nil, err
+	}
+	if t == nil || !t.hasMaterial() {
+		return nil, refuseUnrotated(t, bind.Ref.Kind, name)
+	}
+	return storedResponse(bind, t, b.now()), nil
+}
+
+// refuseUnrotated says why there is nothing to read yet, and the way out.
+func refuseUnrotated(t *target, k kind, name string) error {
+	when := "nothing rotates it by the clock"
+	if t != nil {
+		if next := t.nextLook(); !next.IsZero() {
+			when = "the first rotation is planned for " + rfc3339(next)
+		}
+		for _, problem := range t.problemList() {
+			when += "; " + problem
+		}
+	}
+	bindings, creds := k.paths()
+	return refuse("%s/%s has no material yet: %s; write %s/%s to rotate now", bindings, name, when, creds, name)
+}
+
+// storedResponse answers with the stored material. Nothing of it is leased.
+func storedResponse(bind *binding, t *target, now time.Time) *logical.Response {
+	ttl, overdue := t.refetchIn(now)
+	data := maps.Clone(t.Current.Material)
+	maps.Copy(data, map[string]any{
+		"version":             t.Version,
+		"rotation_period":     bind.Schedule.periodSeconds(now, t.Ref),
+		"ttl":                 ttl,
+		"last_vault_rotation": rfc3339(t.Current.RotatedAt),
+	})
+	resp := &logical.Response{Data: data}
+	if overdue {
+		resp.AddWarning(fmt.Sprintf("the rotation due at %s has not succeeded yet: read again in %d s", rfc3339(t.NextRotation), ttl))
+	}
+	if a := t.Attempt; a != nil && a.Unknown == "" {
+		resp.AddWarning("a rotation is under way: this credential may end any moment, read again soon")
+	}
+	problems := t.problems()
+	delete(problems, attentionRetiring) // of no interest to readers
+	for _, problem := range listProblems(problems) {
+		resp.AddWarning(problem)
+	}
+	if bind.WrapTTL > 0 {
+		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
+	}
+	return resp
+}
