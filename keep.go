@@ -105,7 +105,7 @@ const (
 // holdUntilStored keeps the material of a scheduled target in memory, which is
 // the only place it exists in, until storage takes it or the plugin stops. To
 // revoke it would be worse: the credential before it may be dead already.
-func (b *backend) holdUntilStored(ctx context.Context, r rotation, attemptID string, cause error, store func(context.Context) error) error {
+func (b *backend) holdUntilStored(ctx context.Context, r rotation, attemptID string, cause error) error {
 	t := r.target
 	failed := failWith(statusOutcomeUnknown,
 		"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); it is held in memory and stored as soon as storage takes it", t.Ref, cause)
@@ -124,7 +124,7 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, attemptID str
 			return struct{}{}, backoff.Permanent(errors.New("another node has settled it meanwhile"))
 		}
 		if err == nil {
-			err = store(ctx)
+			err = b.storeKept(ctx, t)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(steps), backoff.WithMaxElapsedTime(0))

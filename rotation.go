@@ -181,10 +181,15 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	err = parallel(
-		func() error { return b.due.put(store, t.Ref, a.SettleAt) },
-		func() error { return writeTarget(store, b.storage, t) },
-	)
+	due := func() error { return b.due.put(store, t.Ref, a.SettleAt) }
+	state := func() error { return writeTarget(store, b.storage, t) }
+	if r.keep != nil {
+		err = inTurn(due, state)
+	} else {
+		// A caller waits. Should only the state be written, C1 was not asked,
+		// and the next read of the binding asks for the look.
+		err = parallel(due, state)
+	}
 	if err != nil {
 		return fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}
@@ -258,11 +263,12 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	} else {
 		t.unschedule()
 	}
-	store := func(ctx context.Context) error { return b.storeOutcome(ctx, t, b.besideOutcome(t, m)...) }
-	if err := store(ctx); err != nil {
-		if r.keep != nil {
-			return b.holdUntilStored(ctx, r, attemptID, err, store)
+	if r.keep != nil {
+		err := b.storeKept(ctx, t)
+		if err != nil {
+			return b.holdUntilStored(ctx, r, attemptID, err)
 		}
+	} else if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
 		b.abandon(ctx, r, m)
 		return failWith(statusOutcomeUnknown,
 			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
@@ -271,18 +277,30 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	return nil
 }
 
-// besideOutcome are the writes that go with an outcome in one round: who the
-// fingerprint is, and when to look at a scheduled target next. The due entry of
-// the attempt is still there should only the state be written.
-func (b *backend) besideOutcome(t *target, m *material) []func(context.Context) error {
-	var beside []func(context.Context) error
-	if m.Fingerprint != "" {
-		beside = append(beside, func(ctx context.Context) error { return writeFingerprint(ctx, b.storage, m.Fingerprint, t) })
+// pointFingerprint is the write that makes the newest secret known to lookup;
+// none when there is no secret.
+func (t *target) pointFingerprint(s logical.Storage) []func(context.Context) error {
+	if t.Current.Fingerprint == "" {
+		return nil
 	}
-	if t.Scheduled {
-		beside = append(beside, func(ctx context.Context) error { return b.putNextLook(ctx, t) })
+	return []func(context.Context) error{func(ctx context.Context) error {
+		return writeFingerprint(ctx, s, t.Current.Fingerprint, t)
+	}}
+}
+
+// storeKept stores the outcome for the readers of a scheduled binding. What
+// they can read is known to lookup before, and so is when to look next.
+func (b *backend) storeKept(ctx context.Context, t *target) error {
+	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	writes := []func() error{func() error { return b.putNextLook(store, t) }}
+	for _, point := range t.pointFingerprint(b.storage) {
+		writes = append(writes, func() error { return point(store) })
 	}
-	return beside
+	if err := parallel(writes...); err != nil {
+		return err
+	}
+	return b.storeOutcome(ctx, t)
 }
 
 // storeOutcome writes what happened, again if storage fails: it cannot be

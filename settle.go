@@ -93,6 +93,9 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 			return t, b.storeWithNextLook(ctx, t)
 		}
 	}
+	if err := b.restorePointer(ctx, t); err != nil {
+		return nil, err
+	}
 	next := t.nextLook()
 	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
 		// The entry that woke us stays until then.
@@ -100,6 +103,21 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 		return t, nil
 	}
 	return t, b.putNextLook(ctx, t)
+}
+
+// restorePointer writes the newest secret's pointer if the process died between
+// the two writes of an outcome. Each rotation is looked at once, after its
+// settle time; later nothing can be missing.
+func (b *backend) restorePointer(ctx context.Context, t *target) error {
+	const recently = 2*longestRequestTimeout + 2*time.Minute
+	if t.Current == nil || t.Current.Fingerprint == "" || b.now().Sub(t.Current.RotatedAt) > recently {
+		return nil
+	}
+	entry, err := b.storage.Get(ctx, fingerprintPrefix+t.Current.Fingerprint)
+	if err != nil || entry != nil {
+		return err
+	}
+	return writeFingerprint(ctx, b.storage, t.Current.Fingerprint, t)
 }
 
 // rotateByClock rotates a scheduled target whose turn has come, and reports

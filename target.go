@@ -400,6 +400,16 @@ func attentionKey(reason string, ref targetRef) string {
 	return attentionPrefix + reason + "/" + ref.key()
 }
 
+// inTurn runs storage writes one after the other, until one fails.
+func inTurn(writes ...func() error) error {
+	for _, write := range writes {
+		if err := write(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // parallel runs one round of storage writes and returns the first error.
 func parallel(writes ...func() error) error {
 	if len(writes) == 1 {
