@@ -6,6 +6,7 @@ package c1
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -157,24 +158,27 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 		if err != nil {
 			return 0, err
 		}
-		data[reason] = len(refs)
-		wrong += len(refs)
+		count := len(refs)
 		for i, ref := range refs {
-			affected[ref] = true
-			if i == maxListed {
-				data["note"] = "attention lists the first 100 targets per reason"
-			}
 			if i >= maxListed {
+				data["note"] = "attention lists the first 100 targets per reason"
+				affected[ref] = true
 				continue
 			}
 			t, err := readTarget(ctx, s, ref)
 			if err != nil {
 				return 0, err
 			}
-			if t != nil {
-				attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
+			if t == nil || t.problems()[reason] == "" {
+				count-- // passed since, or a write of the state died after the mark's
+				b.dropStrayMark(ctx, ref, reason)
+				continue
 			}
+			affected[ref] = true
+			attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
 		}
+		data[reason] = count
+		wrong += count
 	}
 	rotating, unsettled, err := b.openAttempts(ctx, s, cfg)
 	if err != nil {
@@ -188,6 +192,24 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 	data["ambiguous"] = data["ambiguous"].(int) + len(unsettled)
 	data["bindings"], data["ready"] = bindings, max(0, bindings-len(affected))
 	return wrong + len(unsettled), nil
+}
+
+// dropStrayMark removes a mark for attention that the target's state does not
+// know of. Under the target's lock nobody is about to write that state.
+func (b *backend) dropStrayMark(ctx context.Context, ref targetRef, reason string) {
+	unlock, err := b.tryLockTarget(ref)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if !b.WriteSafeReplicationState() {
+		return
+	}
+	t, err := readTarget(ctx, b.storage, ref)
+	if err != nil || t != nil && slices.Contains(t.Attention, reason) {
+		return
+	}
+	_ = b.storage.Delete(ctx, attentionKey(reason, ref)) // the next status tries again
 }
 
 // attentionEntry is a target as status lists it.

@@ -45,6 +45,7 @@ type Options struct {
 	TokenTTL  time.Duration    // lifetime of issued access tokens, default 10m
 	Audience  string           // what an assertion's aud must be, default the host without port
 	Now       func() time.Time // default time.Now
+	Offline   bool             // no port: requests come through Tenant.RoundTrip alone
 }
 
 const (

@@ -15,7 +15,7 @@ type Tenant struct {
 	emulator *Emulator
 	name     string
 	host     string // host:port, as in client IDs
-	server   *listener
+	server   port
 	admin    http.Handler
 
 	mu            sync.Mutex // guards everything below
@@ -41,6 +41,12 @@ type Tenant struct {
 	nextID      int // of faults and barriers, for the admin path
 }
 
+// port is where a tenant is reached.
+type port interface {
+	start() error
+	stop() error
+}
+
 func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
 	t := &Tenant{
 		emulator:     e,
@@ -62,19 +68,22 @@ func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
 	// No request may see a tenant without its seeds, and the seeds need the port.
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	server, err := listen(addr, e.tls, http.HandlerFunc(t.serve))
-	if err != nil {
-		return nil, err
+	if e.options.Offline {
+		t.server, t.host = &offline{}, name+".c1.test:443"
+	} else {
+		server, err := listen(addr, e.tls, http.HandlerFunc(t.serve))
+		if err != nil {
+			return nil, err
+		}
+		t.server, t.host = server, publicHost(addr, server.addr)
 	}
-	t.server = server
-	t.host = publicHost(addr, server.addr)
 	t.seed()
 	return t, nil
 }
 
 // URL returns the root of the tenant, e.g. https://127.0.0.1:41234.
 func (t *Tenant) URL() string {
-	if t.emulator.tls != nil {
+	if t.emulator.tls != nil || t.emulator.options.Offline {
 		return "https://" + t.host
 	}
 	return "http://" + t.host
@@ -139,4 +148,10 @@ func (t *Tenant) now() time.Time { return t.emulator.options.Now() }
 
 // client returns an HTTP client that trusts the emulator's CA and follows no
 // redirect.
-func (t *Tenant) client() *http.Client { return newHTTPClient(t.emulator.tls.certPool()) }
+func (t *Tenant) client() *http.Client {
+	client := newHTTPClient(t.emulator.tls.certPool())
+	if t.emulator.options.Offline {
+		client.Transport = t
+	}
+	return client
+}
