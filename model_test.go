@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,16 +32,25 @@ import (
 // effects. Afterwards everything works again, and what Vault believes must be
 // what C1's journal says.
 
-// modelHistories is how many histories each of the shards plays; the flag
-// -rapid.checks overrides it.
-const modelHistories = 1000
+const (
+	// modelHistories is how many histories each of the shards plays; the flag
+	// -rapid.checks overrides it.
+	modelHistories = 1000
+	// underRace is how many fewer they are with the race detector.
+	underRace = 20
+
+	modelRecords = 40 // history_limit
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "rapid.checks" })
-	if !chosen {
-		_ = flag.Set("rapid.checks", fmt.Sprint(modelHistories))
+	if histories := modelHistories; !chosen {
+		if raceEnabled {
+			histories /= underRace
+		}
+		_ = flag.Set("rapid.checks", strconv.Itoa(histories))
 	}
 	os.Exit(m.Run())
 }
@@ -220,7 +230,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	w.start()
 	w.mustWrite("config", w.config())
 	w.addConnector("plain", fields("rotate_on", "schedule", "rotation_period", 3600))
-	w.addConnector("graceful", fields("rotate_on", "schedule", "rotation_period", 600, "grace_period", 60))
+	w.addConnector("graceful", fields("rotate_on", "schedule", "rotation_period", 900, "grace_period", 60))
 	w.addDecoy("bait", c1test.KindAccessToken, fields("rotate_on", "schedule", "rotation_period", 1200))
 	w.addDecoy("trust", c1test.KindWorkloadFederation, fields("rotate_on", "schedule"))
 	w.addConnector("leased", fields("rotate_on", "read", "ttl", 600, "max_ttl", 1200))
@@ -230,7 +240,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 func (w *world) config() map[string]any {
 	id := w.c1.Identity()
 	return fields("client_id", id.ClientID, "client_secret", id.ClientSecret, "url", w.c1.URL(),
-		"request_timeout", int(w.timeout.Seconds()), "max_retries", 0, "history_limit", 200, "verify_connection", false)
+		"request_timeout", int(w.timeout.Seconds()), "max_retries", 0, "history_limit", modelRecords, "verify_connection", false)
 }
 
 func (w *world) addConnector(name string, data map[string]any) {
@@ -318,11 +328,13 @@ func (w *world) play() {
 		"rotate outside": w.rotateOutside,
 		"restart":        func(*rapid.T) { w.crash() },
 		"crash soon":     func(t *rapid.T) { w.within(func(f *effects) { f.crashIn = rapid.IntRange(1, 40).Draw(t, "effects") }) },
-		"fail storage":   func(t *rapid.T) { w.within(func(f *effects) { f.failNext = rapid.IntRange(1, 30).Draw(t, "operations") }) },
-		"fail C1":        w.failC1,
-		"commit late":    w.commitLate,
-		"C1 down":        func(t *rapid.T) { w.c1.SetDown(rapid.Bool().Draw(t, "down")) },
-		"":               func(*rapid.T) { w.check() },
+		"fail storage": func(t *rapid.T) {
+			w.within(func(f *effects) { f.failNext = rapid.IntRange(1, 30).Draw(t, "operations") })
+		},
+		"fail C1":     w.failC1,
+		"commit late": w.commitLate,
+		"C1 down":     func(t *rapid.T) { w.c1.SetDown(rapid.Bool().Draw(t, "down")) },
+		"":            func(*rapid.T) { w.check() },
 	})
 	w.heal()
 	w.agree()
@@ -378,7 +390,7 @@ func (w *world) hangUp(s *subjectBinding) {
 
 func (w *world) changePeriod(t *rapid.T) {
 	s := w.subjects[0]
-	data := fields("rotation_period", rapid.SampledFrom([]int{60, 600, 3600, 86400}).Draw(t, "period"), "verify", false)
+	data := fields("rotation_period", rapid.SampledFrom([]int{600, 3600, 86400}).Draw(t, "period"), "verify", false)
 	_, _ = w.send(logical.UpdateOperation, s.path, data)
 }
 
@@ -467,8 +479,8 @@ func (w *world) heal() {
 	w.c1.ClearFaults()
 	w.c1.SetDown(false)
 	w.crash()
-	for range 12 {
-		w.wait(20 * time.Minute)
+	for range 6 {
+		w.wait(30 * time.Minute)
 	}
 	for _, s := range w.subjects {
 		if !s.scheduled || s.foreign {
@@ -518,7 +530,7 @@ func (w *world) accounts(s *subjectBinding, t *target) {
 		}
 	}
 	lost, since := 0, time.Time{}
-	if len(t.Records) == maxHistoryLimit {
+	if len(t.Records) == modelRecords {
 		since = t.Records[0].StartedAt // what was before is pruned
 	}
 	for _, entry := range w.c1.Journal() {

@@ -101,6 +101,10 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	if err := b.finish(ctx, r, m); err != nil {
 		return nil, err
 	}
+	if !r.byClock && b.gate.closed(b.now()) {
+		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
+		b.looks.signal()
+	}
 	switch {
 	case r.outcome != outcomeIssued:
 	case ctx.Err() != nil:
@@ -175,7 +179,8 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	a.ID, a.StartedAt, a.Binding = id, now, t.Binding
 	if open := t.Attempt; open != nil {
 		t.addRecord(record{origin: open.origin, Outcome: outcomeSuperseded, FinishedAt: now, Error: open.Unknown})
-		a.LateUntil = later(open.SettleAt, open.LateUntil)
+		a.Supersedes = true
+		t.LateUntil = later(open.SettleAt, t.LateUntil)
 	}
 	t.Attempt = a
 
@@ -248,9 +253,9 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 		}
 	}
 	attemptID, previous := t.Attempt.ID, t.Current
-	t.VerifyAt, t.FollowsUnknown = time.Time{}, !t.Attempt.LateUntil.IsZero()
+	t.VerifyAt, t.FollowsUnknown = time.Time{}, t.Attempt.Supersedes || now.Before(t.LateUntil)
 	if t.FollowsUnknown {
-		t.VerifyAt = later(t.Attempt.LateUntil, now.Add(r.session.config.settleTime()))
+		t.VerifyAt = later(t.LateUntil, now.Add(r.session.config.settleTime()))
 	}
 	t.Attempt, t.Trouble = nil, nil
 	t.Current = &credential{

@@ -99,7 +99,8 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 	next := t.nextLook()
 	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
 		// The entry that woke us stays until then.
-		out.next = soonestOf(out.next, later(next, b.now()))
+		// What is due still cannot be done now, or is about to be.
+		out.next = soonestOf(out.next, later(next, b.now().Add(busyRetry)))
 		return t, nil
 	}
 	return t, b.putNextLook(ctx, t)

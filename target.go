@@ -99,8 +99,10 @@ type target struct {
 	Retire   []retirement `json:"retire,omitempty"`
 	// VerifyAt asks to look whether C1 still holds the current credential.
 	VerifyAt time.Time `json:"verify_at,omitzero"`
-	// FollowsUnknown: the current credential took the place of an attempt of
-	// unknown outcome, which C1 may still commit until VerifyAt.
+	// LateUntil is when C1 can no longer commit a superseded attempt.
+	LateUntil time.Time `json:"late_until,omitzero"`
+	// FollowsUnknown: the current credential came after a superseded attempt,
+	// and it was not looked at yet since C1 can no longer commit that one.
 	FollowsUnknown bool `json:"follows_unknown,omitempty"`
 
 	// Scheduled: the binding has rotate_on=schedule, so Current holds the
@@ -134,9 +136,8 @@ type attempt struct {
 	Unknown string `json:"unknown,omitempty"`
 	// Settled: C1 was asked, or cannot be; only a new rotation helps.
 	Settled bool `json:"settled,omitempty"`
-	// LateUntil is when C1 can no longer commit an attempt that this one took
-	// the place of.
-	LateUntil time.Time `json:"late_until,omitzero"`
+	// Supersedes: it took the place of an open attempt of another request.
+	Supersedes bool `json:"supersedes,omitempty"`
 }
 
 // trouble is a scheduled rotation that failed and will be tried again.

@@ -77,10 +77,10 @@ func (b *backend) dispatch() {
 				b.settleLook(w.ctx, l)
 			}()
 		}
-		if busy < w.width() {
-			next = soonest(next, b.looks.head())
+		if head := b.looks.head(); !head.IsZero() && (busy == 0 || busy < b.gate.width(b.now(), w.width())) {
+			next = soonest(next, b.gate.notBefore(head))
 		}
-		timer.Reset(max(b.gate.notBefore(next).Sub(b.now()), time.Millisecond))
+		timer.Reset(max(next.Sub(b.now()), time.Millisecond))
 		select {
 		case <-timer.C:
 		case <-b.looks.wake:
@@ -114,7 +114,7 @@ func (b *backend) nextMinuteOr(failed error) time.Time {
 }
 
 func soonest(a, b time.Time) time.Time {
-	if b.IsZero() || a.Before(b) {
+	if a.Before(b) {
 		return a
 	}
 	return b
@@ -292,7 +292,8 @@ func (g *gate) closed(now time.Time) bool {
 	return g.closes > 0 && now.Before(g.until)
 }
 
-// open lets everything through, until C1 says otherwise.
+// open lets everything through, until C1 says otherwise. Whoever hears of C1
+// before the worker does may call it.
 func (g *gate) open() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
