@@ -107,13 +107,50 @@ func (s *faultyStorage) Delete(ctx context.Context, key string) error {
 	return s.Storage.Delete(ctx, key)
 }
 
+// system is what Vault tells of itself; tests change it while the worker asks.
+type system struct {
+	logical.StaticSystemView
+	mu sync.Mutex
+}
+
+func newSystem() *system {
+	return &system{StaticSystemView: logical.StaticSystemView{
+		DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour,
+		PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"},
+	}}
+}
+
+func (s *system) taint() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.TaintedVal = true
+}
+
+func (s *system) become(state consts.ReplicationState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ReplicationStateVal = state
+}
+
+func (s *system) Tainted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.TaintedVal
+}
+
+func (s *system) ReplicationState() consts.ReplicationState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ReplicationStateVal
+}
+
 // engine is one mount on a storage that can fail, with an emulated C1 over TLS.
 type engine struct {
 	*testing.T
 	b       *backend
 	clock   *clock
 	storage *faultyStorage
-	system  *logical.StaticSystemView
+	system  *system
 	events  *logical.MockEventSender
 	emu     *c1test.Emulator
 	c1      *c1test.Tenant
@@ -149,12 +186,9 @@ func newEngine(t *testing.T, o ...func(*c1test.Options)) *engine {
 	e := &engine{
 		T: t, clock: c, emu: emu, c1: emu.Default(),
 		storage: &faultyStorage{Storage: &logical.InmemStorage{}},
-		system: &logical.StaticSystemView{
-			DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour,
-			PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"},
-		},
-		events: logical.NewMockEventSender(),
-		logs:   &lockedBuffer{},
+		system:  newSystem(),
+		events:  logical.NewMockEventSender(),
+		logs:    &lockedBuffer{},
 	}
 	e.restart()
 	t.Cleanup(func() { e.b.Cleanup(context.Background()) })
@@ -362,7 +396,7 @@ func decoyTarget(id string) targetRef { return targetRef{Kind: kindDecoy, DecoyI
 
 // onStandby makes the node one that may not write.
 func (e *engine) onStandby() {
-	e.system.ReplicationStateVal = consts.ReplicationPerformanceStandby
+	e.system.become(consts.ReplicationPerformanceStandby)
 }
 
 // noSecretsIn proves that none of the emulator's secrets stands in a text.

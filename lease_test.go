@@ -127,7 +127,7 @@ func TestDisablingAMountWhileC1IsDownIsRefused(t *testing.T) {
 	e.write("config", "max_retries", 0)
 	e.bindConnector("hr")
 	resp := e.vend("connector-creds/hr")
-	e.system.TaintedVal = true
+	e.system.taint()
 	e.c1.SetDown(true)
 	_, err := e.revoke(resp.Secret)
 	require.ErrorContains(t, err, "still alive")
@@ -146,7 +146,7 @@ func TestDisabledMountEndsWhatVaultHasNoLeaseFor(t *testing.T) {
 	id := e.bindDecoy("bait", c1test.KindAccessToken, "on_lease_end", "rotate")
 	e.vend("connector-creds/hr")
 	bait := e.write("decoy-creds/bait")
-	e.system.TaintedVal = true
+	e.system.taint()
 	e.b.Cleanup(context.Background())
 	require.Empty(t, e.c1.AliveCredentials(ref))
 	require.NotEqual(t, e.c1.DecoyFingerprint(id), bait.Data["fingerprint_sha256"])
@@ -162,7 +162,7 @@ func TestDisabledMountNamesWhatItCouldNotEnd(t *testing.T) {
 	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", DropAfter: true, Times: 1})
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	e.c1.AddFault(c1test.Fault{Op: "revokeConnectorCredential", Status: 500})
-	e.system.TaintedVal = true
+	e.system.taint()
 	e.b.Cleanup(context.Background())
 	require.Contains(t, e.logs.String(), "still alive at C1 and forgotten")
 	require.Contains(t, e.logs.String(), resp.Data["credential_id"])
@@ -183,7 +183,7 @@ func TestReaderOfAMountThatIsBeingDisabledGetsNothing(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.bindConnector("hr")
-	e.system.TaintedVal = true
+	e.system.taint()
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusBadGateway, f.status)
 	require.Contains(t, f.message, "being disabled")

@@ -191,7 +191,7 @@ type world struct {
 	emulator  *c1test.Emulator
 	c1        *c1test.Tenant
 	disk      *logical.InmemStorage
-	system    *logical.StaticSystemView
+	system    *system
 	timeout   time.Duration
 	subjects  []*subjectBinding
 	b         *backend
@@ -222,10 +222,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	emulator, err := c1test.Start(c1test.Options{Offline: true, Semantics: semantics})
 	require.NoError(w, err)
 	w.emulator, w.c1, w.disk = emulator, emulator.Default(), &logical.InmemStorage{}
-	w.system = &logical.StaticSystemView{
-		DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour,
-		PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"},
-	}
+	w.system = newSystem()
 	w.timeout = time.Duration(rapid.IntRange(2, 30).Draw(w.T, "request_timeout")) * time.Second
 	w.start()
 	w.mustWrite("config", w.config())

@@ -27,11 +27,8 @@ func inBubble(t *testing.T, do func(e *engine)) {
 		e := &engine{
 			T: t, clock: &clock{}, emu: emu, c1: emu.Default(),
 			storage: &faultyStorage{Storage: &logical.InmemStorage{}},
-			system: &logical.StaticSystemView{
-				DefaultLeaseTTLVal: time.Hour, MaxLeaseTTLVal: 24 * time.Hour,
-				PluginEnvironment: &logical.PluginEnvironment{VaultVersion: "1.21.1"},
-			},
-			logs: &lockedBuffer{},
+			system:  newSystem(),
+			logs:    &lockedBuffer{},
 		}
 		e.run()
 		defer func() {
@@ -94,7 +91,7 @@ func TestRotationBeginsWithinASecondOfItsTime(t *testing.T) {
 		names := e.bindMany(20, "rotation_period", "10m")
 		due := map[string]time.Time{}
 		for id, name := range names {
-			due[id] = instant(t, e.read("connectors/"+name).Data["next_rotation"])
+			due[id] = instant(t, e.read("connectors/" + name).Data["next_rotation"])
 		}
 		pass(10 * time.Minute)
 		rotated := e.rotations()
@@ -128,7 +125,7 @@ func TestOutageCostsAHandfulOfRequestsAndTheOldestComesFirst(t *testing.T) {
 		names := e.bindMany(bindings)
 		due := map[string]time.Time{}
 		for id, name := range names {
-			due[id] = instant(t, e.read("connectors/"+name).Data["next_rotation"])
+			due[id] = instant(t, e.read("connectors/" + name).Data["next_rotation"])
 		}
 		e.write("config", "max_requests_per_second", 10)
 		outage := e.c1.AddFault(c1test.Fault{Status: 500})
@@ -451,7 +448,7 @@ func TestScheduledRotationOnAMountThatIsBeingDisabledIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(e *engine) {
 		e.scheduled("hr")
-		e.system.TaintedVal = true
+		e.system.taint()
 		pass(2 * time.Hour)
 		require.Len(t, e.rotations(), 1)
 	})
@@ -464,7 +461,7 @@ func TestStandbyRotatesNothingUntilItIsActive(t *testing.T) {
 		e.onStandby()
 		pass(3 * time.Hour)
 		require.Len(t, e.rotations(), 1)
-		e.system.ReplicationStateVal = 0
+		e.system.become(0)
 		require.NoError(t, e.b.periodic(context.Background(), nil))
 		pass(time.Minute)
 		require.Len(t, e.rotations(), 2)

@@ -69,6 +69,16 @@ func startServer(t *testing.T, o vaulttest.Options) *vaulttest.Server {
 // newSites makes one site per subject, on one server and one emulator.
 func newSites(t *testing.T, server *vaulttest.Server, subjects []subject) []*site {
 	t.Helper()
+	sites := unboundSites(t, server, subjects, nil)
+	for _, s := range sites {
+		s.bind(nil)
+	}
+	return sites
+}
+
+// unboundSites is newSites without the bindings, and with more in each config.
+func unboundSites(t *testing.T, server *vaulttest.Server, subjects []subject, config map[string]any) []*site {
+	t.Helper()
 	var tenants []string
 	for i := range subjects {
 		tenants = append(tenants, fmt.Sprintf("tenant-%d", i))
@@ -82,8 +92,9 @@ func newSites(t *testing.T, server *vaulttest.Server, subjects []subject) []*sit
 		}
 		s.connector, s.decoyID = s.c1.Connector(), s.c1.Decoy(what.decoy)
 		server.Mount(s.mount)
-		server.Configure(s.mount, s.c1, map[string]any{"history_limit": 200})
-		s.bind(nil)
+		fields := map[string]any{"history_limit": 200}
+		maps.Copy(fields, config)
+		server.Configure(s.mount, s.c1, fields)
 		sites = append(sites, s)
 	}
 	return sites
@@ -248,6 +259,8 @@ type record struct {
 	Fingerprint  string `json:"fingerprint_sha256"`
 	EndsAt       string `json:"ends_at"`
 	EndedAt      string `json:"ended_at"`
+	StartedAt    string `json:"started_at"`
+	FinishedAt   string `json:"finished_at"`
 	Error        string `json:"error"`
 }
 

@@ -71,12 +71,25 @@ type builtPlugin struct {
 	sha256 string
 }
 
-// buildPlugin builds the plugin under test, once per process.
-var buildPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(PluginVersion) })
+// program is where a main package is: its module, below the repository's root,
+// and the package there.
+type program struct{ module, main string }
 
-// build builds the plugin from the sources as they are, with the race detector
+var (
+	thePlugin   = program{".", "./cmd/" + PluginName}
+	gatedPlugin = program{"e2e", "./gatedplugin"}
+)
+
+// buildPlugin builds the plugin under test, once per process, and
+// buildGatedPlugin the one that asks a StorageGate.
+var (
+	buildPlugin      = sync.OnceValues(func() (*builtPlugin, error) { return build(thePlugin, PluginVersion) })
+	buildGatedPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(gatedPlugin, PluginVersion) })
+)
+
+// build builds a plugin from the sources as they are, with the race detector
 // if the tests have it.
-func build(version string) (*builtPlugin, error) {
+func build(p program, version string) (*builtPlugin, error) {
 	root, err := repository()
 	if err != nil {
 		return nil, err
@@ -93,8 +106,8 @@ func build(version string) (*builtPlugin, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/"+PluginName)...)
-	cmd.Dir = root
+	cmd := exec.CommandContext(ctx, "go", append(args, p.main)...)
+	cmd.Dir = filepath.Join(root, p.module)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}
@@ -110,7 +123,7 @@ func build(version string) (*builtPlugin, error) {
 // that is there, and returns its file's name and SHA-256.
 func (s *Server) InstallPlugin(version string) (command, sum string) {
 	s.t.Helper()
-	plugin, err := build(version)
+	plugin, err := build(thePlugin, version)
 	fatalIf(s.t, err)
 	command = PluginName + "-" + version
 	fatalIf(s.t, copyFile(plugin.path, s.path(filepath.Join("plugins", command)), 0o700))

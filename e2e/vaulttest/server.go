@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,9 +35,10 @@ const (
 // Options is what Start takes; the zero value is a server in memory with an
 // audit device.
 type Options struct {
-	Storage string   // Inmem (default) or Raft, which survives Restart
-	NoAudit bool     // no file audit device
-	Env     []string // for the server and its plugins, NAME=value
+	Storage string       // Inmem (default) or Raft, which survives Restart
+	NoAudit bool         // no file audit device
+	Env     []string     // for the server and its plugins, NAME=value
+	Gate    *StorageGate // with the plugin that asks it before and after its writes
 }
 
 // Server is a real Vault server, as one test sees it.
@@ -94,7 +96,12 @@ func newInstance(t testing.TB, o Options) *instance {
 	}
 	binary, err := VaultBinary()
 	fatalIf(t, err)
-	plugin, err := buildPlugin()
+	whichPlugin := buildPlugin
+	if o.Gate != nil {
+		whichPlugin = buildGatedPlugin
+		o.Env = append(slices.Clone(o.Env), StorageGateEnv+"="+o.Gate.url)
+	}
+	plugin, err := whichPlugin()
 	fatalIf(t, err)
 	dir, err := os.MkdirTemp("", "c1-e2e-") //nolint:usetesting // a shared server outlives the test that starts it
 	fatalIf(t, err)
@@ -183,7 +190,7 @@ func (s *Server) initialise() {
 	fatalIf(s.t, err)
 	s.rootToken, s.unsealKey = answer.RootToken, answer.Keys[0]
 	s.Root = s.Client(s.rootToken)
-	s.unseal()
+	s.Unseal()
 	if !s.options.NoAudit {
 		fatalIf(s.t, s.Root.Sys().EnableAuditWithOptions("file", &api.EnableAuditOptions{
 			Type: "file", Options: map[string]string{"file_path": s.path("audit.log")},
@@ -199,7 +206,7 @@ func (s *Server) Restart() {
 	}
 	fatalIf(s.t, s.run())
 	s.answers(s.Root)
-	s.unseal()
+	s.Unseal()
 }
 
 // answers waits until the server takes requests at all.
@@ -211,8 +218,8 @@ func (s *Server) answers(client *api.Client) {
 	})
 }
 
-// unseal opens the server and waits until it is ready.
-func (s *Server) unseal() {
+// Unseal opens the server and waits until it is ready.
+func (s *Server) Unseal() {
 	s.t.Helper()
 	s.eventually(func() error {
 		_, err := s.Root.Sys().Unseal(s.unsealKey)

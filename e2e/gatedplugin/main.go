@@ -1,0 +1,141 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Command gatedplugin is the plugin for tests that kill it between two writes:
+// before and after each write to storage it asks a vaulttest.StorageGate, which
+// may keep it waiting. It is never released; without a gate it does not start.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/hashicorp/vault/sdk/plugin"
+
+	c1 "github.com/c1-community/vault-plugin-c1"
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
+)
+
+var version = "v0.0.0-dev" // stamped by vaulttest, which registers the plugin under it
+
+func main() {
+	if err := serve(); err != nil {
+		hclog.New(&hclog.LoggerOptions{JSONFormat: true}).Error("the gated plugin stopped", "error", err)
+		os.Exit(1)
+	}
+}
+
+func serve() error {
+	url := os.Getenv(vaulttest.StorageGateEnv)
+	if url == "" {
+		return errors.New("this is a program of the tests: set " + vaulttest.StorageGateEnv + ", or run vault-plugin-c1")
+	}
+	// A held write occupies a connection for as long as it is held.
+	g := &gate{url: url, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
+	return plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: g.factory(c1.Factory(version))})
+}
+
+// gate asks whether a write may go on.
+type gate struct {
+	url    string
+	client *http.Client
+}
+
+// pass returns when the write may go on. It does not look at the caller's
+// context: what a test holds stays held until the process is killed, however
+// long the engine would have waited for its storage.
+func (g *gate) pass(ctx context.Context, key string, when vaulttest.WriteWhen) error {
+	question, err := json.Marshal(vaulttest.Write{Key: key, When: when})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, g.url, bytes.NewReader(question))
+	if err != nil {
+		return err
+	}
+	resp, err := g.client.Do(req)
+	if err != nil {
+		return fmt.Errorf("asking the storage gate: %w", err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("the storage gate answered %s", resp.Status)
+	}
+	return nil
+}
+
+// factory puts the gate before the storage that the engine keeps for its own
+// work and before that of every request.
+func (g *gate) factory(engine logical.Factory) logical.Factory {
+	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
+		gated := *conf
+		gated.StorageView = g.storage(conf.StorageView)
+		backend, err := engine(ctx, &gated)
+		if err != nil {
+			return nil, err
+		}
+		return &gatedBackend{Backend: backend, gate: g}, nil
+	}
+}
+
+func (g *gate) storage(s logical.Storage) logical.Storage {
+	if s == nil { // while Vault asks for the version only
+		return nil
+	}
+	return &gatedStorage{Storage: s, gate: g}
+}
+
+type gatedBackend struct {
+	logical.Backend
+	gate *gate
+}
+
+func (b *gatedBackend) Initialize(ctx context.Context, req *logical.InitializationRequest) error {
+	req.Storage = b.gate.storage(req.Storage)
+	return b.Backend.Initialize(ctx, req)
+}
+
+func (b *gatedBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	req.Storage = b.gate.storage(req.Storage)
+	return b.Backend.HandleRequest(ctx, req)
+}
+
+func (b *gatedBackend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
+	req.Storage = b.gate.storage(req.Storage)
+	return b.Backend.HandleExistenceCheck(ctx, req)
+}
+
+// PluginVersion is what Vault compares with the version that the plugin is
+// registered under; a logical.Backend need not have it.
+func (b *gatedBackend) PluginVersion() logical.PluginVersion {
+	if versioner, ok := b.Backend.(logical.PluginVersioner); ok {
+		return versioner.PluginVersion()
+	}
+	return logical.EmptyPluginVersion
+}
+
+// gatedStorage asks the gate about each write that a rotation makes.
+type gatedStorage struct {
+	logical.Storage
+	gate *gate
+}
+
+func (s *gatedStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if !vaulttest.Gated(entry.Key) {
+		return s.Storage.Put(ctx, entry)
+	}
+	if err := s.gate.pass(ctx, entry.Key, vaulttest.BeforeWrite); err != nil {
+		return err
+	}
+	if err := s.Storage.Put(ctx, entry); err != nil {
+		return err
+	}
+	return s.gate.pass(ctx, entry.Key, vaulttest.AfterWrite)
+}
