@@ -201,7 +201,7 @@ func (e *engine) restart() {
 	if e.b != nil {
 		e.b.worker.stop()
 	}
-	e.b = newBackend(testVersion, seams{now: e.clock.now, lockWait: 10 * time.Second})
+	e.b = newBackend(testVersion, seams{now: e.clock.now, lockWait: 5 * time.Minute})
 	require.NoError(e, e.b.Setup(context.Background(), &logical.BackendConfig{
 		StorageView:  e.storage,
 		System:       e.system,

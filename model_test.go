@@ -404,9 +404,20 @@ func (w *world) rotateOutside(t *rapid.T) {
 
 func (w *world) failC1(t *rapid.T) {
 	f := rapid.SampledFrom([]c1test.Fault{
-		{Status: 500}, {Status: 403}, {Status: 404}, {Status: 409}, {Status: 401}, {Status: 429, RetryAfter: "20"}, {Status: 503, RetryAfter: "5"},
-		{DropBefore: true}, {DropAfter: true}, {StatusAfter: 502}, {Truncate: true}, {OmitMaterial: true},
-		{Delay: w.timeout / 2}, {Delay: w.timeout + w.timeout/2},
+		{Status: 500},
+		{Status: 403},
+		{Status: 404},
+		{Status: 409},
+		{Status: 401},
+		{Status: 429, RetryAfter: "20"},
+		{Status: 503, RetryAfter: "5"},
+		{DropBefore: true},
+		{DropAfter: true},
+		{StatusAfter: 502},
+		{Truncate: true},
+		{OmitMaterial: true},
+		{Delay: w.timeout / 2},
+		{Delay: w.timeout + w.timeout/2},
 	}).Draw(t, "fault")
 	f.Times = rapid.IntRange(1, 4).Draw(t, "times")
 	f.Op = rapid.SampledFrom([]string{"", c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")

@@ -176,6 +176,10 @@ func (b *backend) endEverything(ctx context.Context) {
 		if err != nil || left == nil {
 			return err
 		}
+		if left.Scheduled && left.hasMaterial() {
+			b.Logger().Warn("stays alive at C1 after this mount is gone: readers may hold it", "target", t.Ref.String(),
+				"version", left.Version, "credential_id", left.Current.CredentialID)
+		}
 		for _, r := range left.Retire {
 			b.Logger().Error("still alive at C1 and forgotten with this mount: end it there", "target", t.Ref.String(),
 				"version", r.Version, "credential_id", r.CredentialID, "error", r.LastError)

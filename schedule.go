@@ -37,9 +37,6 @@ type schedule struct {
 	Cron   string        `json:"rotation_schedule,omitempty"`
 }
 
-// manual reports that nothing is rotated by the clock.
-func (s schedule) manual() bool { return s == schedule{} }
-
 // after is the first turn after a rotation at the given time, zero if there is
 // none. A period's turn is early by the target's splay and never late, so that
 // bindings that were written together drift apart; a cron turn is exact, since
@@ -62,13 +59,13 @@ func (s schedule) after(rotated time.Time, ref targetRef) time.Time {
 // splay is a share of at most the given length that is always the same for a
 // target, in whole seconds.
 func splay(ref targetRef, most time.Duration) time.Duration {
-	n := uint64(most / time.Second)
-	if n == 0 {
+	n := int64(most / time.Second)
+	if n <= 0 {
 		return 0
 	}
-	h := fnv.New64a()
+	h := fnv.New32a()
 	_, _ = h.Write([]byte(ref.key())) // a hash takes everything
-	return time.Duration(h.Sum64()%n) * time.Second
+	return time.Duration(int64(h.Sum32())%n) * time.Second
 }
 
 // nextTurn is when a credential is replaced by the clock: by the schedule as it

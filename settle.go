@@ -142,29 +142,26 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 		t.troubled(s.config, b.now(), err)
 		return true, b.storeWithNextLook(ctx, t)
 	}
-	ctx, err = s.client.AwaitTurn(ctx)
-	if err != nil {
-		if b.worker.ctx.Err() != nil {
-			return false, b.worker.ctx.Err()
-		}
-		out.asked(err)
-		return false, nil
+	turn, refused := s.client.AwaitTurn(ctx)
+	if refused != nil {
+		out.asked(refused)
+		return false, b.worker.ctx.Err()
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
 	if !pilot {
 		out.next = b.now().Add(busyRetry) // somebody who asked waits for this lock
 		return false, nil
 	}
-	err = b.rotateFlight(ctx, fl, rotation{
+	err = b.rotateFlight(turn, fl, rotation{
 		session: s, target: t, origin: origin{Reason: t.clockReason()}, keep: bind, byClock: true, outcome: outcomeStored,
 	})
 	b.flights.land(t.Ref, fl, t, bind, err)
-	var refused *userError
+	var full *userError
 	switch {
 	case err == nil || c1api.AsError(err) != nil:
 		out.asked(err)
-		return true, nil
-	case errors.As(err, &refused) && refused.status == http.StatusTooManyRequests:
+		return true, nil //nolint:nilerr // what C1 said is told in out; the state is stored
+	case errors.As(err, &full) && full.status == http.StatusTooManyRequests:
 		t.troubled(s.config, b.now(), err) // before C1 was asked
 		return true, b.storeWithNextLook(ctx, t)
 	default:

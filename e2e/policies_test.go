@@ -47,8 +47,9 @@ func bindExamples(e *vaulttest.Engine) {
 func probes() []string {
 	paths := []string{
 		"config", "status", "lookup",
-		"connectors/github", "connectors/github/history", "connector-creds/github", "connector-creds/other",
-		"decoys/bait", "decoys/bait/history", "decoy-creds/bait", "decoy-creds/other",
+		"connectors/github", "connectors/github/history", "connectors/github/rotate",
+		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
+		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoy-creds/bait", "decoy-creds/other",
 	}
 	all := []string{"LIST connectors/", "LIST decoys/"}
 	for _, path := range paths {
@@ -64,13 +65,16 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 	bindings := []string{
 		"LIST connectors/", "GET connectors/github", "PUT connectors/github", "DELETE connectors/github",
 		"GET connectors/github/history", "PUT connectors/github/history", "DELETE connectors/github/history",
+		"GET connectors/github/rotate", "PUT connectors/github/rotate", "DELETE connectors/github/rotate",
 		"LIST decoys/", "GET decoys/bait", "PUT decoys/bait", "DELETE decoys/bait",
 		"GET decoys/bait/history", "PUT decoys/bait/history", "DELETE decoys/bait/history",
+		"GET decoys/bait/rotate", "PUT decoys/bait/rotate", "DELETE decoys/bait/rotate",
 	}
 	for file, allowed := range map[string][]string{
 		"policies/app.hcl":                {"GET connector-creds/github"},
 		"policies/pipeline.hcl":           {"PUT decoy-creds/bait"},
 		"agent/policy.hcl":                {"GET connector-creds/github", "PUT decoy-creds/bait"},
+		"agent-schedule/policy.hcl":       {"GET connector-creds/okta"},
 		"policies/operator.hcl":           append([]string{"GET config", "GET status"}, bindings...),
 		"policies/incident-responder.hcl": {"PUT lookup", "GET connectors/github/history", "GET decoys/bait/history"},
 		"policies/admin.hcl":              append([]string{"GET config", "PUT config", "DELETE config", "GET status", "PUT lookup"}, bindings...),

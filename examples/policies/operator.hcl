@@ -5,7 +5,7 @@ path "c1/config" {
   capabilities = ["read"]
 }
 
-# The list, each binding, and its history.
+# The list, each binding, its history, and …/rotate, which shows no secret.
 path "c1/connectors/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
