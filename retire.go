@@ -65,7 +65,11 @@ func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled
 	for _, r := range due {
 		err := s.serves(cmp.Or(r.Tenant, t.Tenant))
 		if err == nil {
-			err = b.revokeAtC1(ctx, s, t.Ref, r.CredentialID)
+			turn, noTurn := b.turn(ctx, s, out)
+			if noTurn != nil {
+				break
+			}
+			err = b.revokeAtC1(turn, s, t.Ref, r.CredentialID)
 		}
 		ended[r.Version] = err
 		out.asked(err)
@@ -76,6 +80,9 @@ func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled
 			b.Logger().Warn("could not end a credential; trying again", "target", t.Ref.String(), "version", r.Version,
 				"credential_id", r.CredentialID, "failures", r.Failures+1, "error", err)
 		}
+	}
+	if len(ended) == 0 {
+		return nil // no turn: all of them are still due
 	}
 	out.next = time.Time{}
 	return b.recordEndings(ctx, t.Ref, ended)

@@ -30,9 +30,20 @@ var errNotAsked = errors.New("C1 was not asked")
 // asked notes what C1 said. A failure that concerns all targets outweighs what
 // came before and after it.
 func (o *settled) asked(err error) {
-	if !concernsAll(o.c1) {
+	notC1 := err != nil && c1api.AsError(err) == nil // storage, say
+	if !notC1 && !concernsAll(o.c1) {
 		o.c1 = err
 	}
+}
+
+// turn waits until a request to C1 has room in the limits. Without it the state
+// stays as it is, and the look keeps its place.
+func (b *backend) turn(ctx context.Context, s *session, out *settled) (context.Context, error) {
+	turn, err := s.client.AwaitTurn(ctx)
+	if err != nil {
+		out.asked(err)
+	}
+	return turn, err
 }
 
 // settle does whatever is due for a target by its state: it closes an attempt
@@ -142,9 +153,8 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 		t.troubled(s.config, b.now(), err)
 		return true, b.storeWithNextLook(ctx, t)
 	}
-	turn, refused := s.client.AwaitTurn(ctx)
-	if refused != nil {
-		out.asked(refused)
+	turn, err := b.turn(ctx, s, out)
+	if err != nil {
 		return false, b.worker.ctx.Err()
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
@@ -201,6 +211,10 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out 
 		a.Settled = true
 		return
 	}
+	ctx, err := b.turn(ctx, s, out)
+	if err != nil {
+		return
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
@@ -230,12 +244,17 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out 
 // after the last of these the clock rotates again, since the other owner is
 // this mount itself.
 func (b *backend) lookAgain(ctx context.Context, s *session, t *target, out *settled) {
-	cur := t.Current
+	cur, verifyAt := t.Current, t.VerifyAt
 	t.VerifyAt = time.Time{}
 	if cur == nil || t.Attempt != nil {
 		return // whatever closes the attempt plans the next look
 	}
 	if rec := t.recordOf(t.Version); rec != nil && !rec.EndedAt.IsZero() {
+		return
+	}
+	ctx, err := b.turn(ctx, s, out)
+	if err != nil {
+		t.VerifyAt = verifyAt
 		return
 	}
 	drifted, err := b.compare(ctx, s, t)

@@ -64,8 +64,10 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	name := d.Get("name").(string)
 	writable := b.WriteSafeReplicationState()
 	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
-	switch plainRead := err == nil && bind.scheduled() && reason == reasonRead; {
-	case plainRead:
+	plainRead := err == nil && bind.scheduled() && reason == reasonRead
+	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
+	switch {
+	case plainRead && (writable || !wrapped):
 		return b.vendStored(ctx, req.Storage, bind, name)
 	case !writable:
 		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it

@@ -359,7 +359,10 @@ func (g *gate) close(now time.Time, err error) {
 		return // several looks were under way when it closed
 	}
 	wait := min(gateFirst<<min(g.closes, 8), gateLongest)
-	if e := c1api.AsError(err); e != nil {
+	switch e := c1api.AsError(err); {
+	case c1api.IsReason(err, c1api.ReasonRateLimited) && e.RetryAfter > 0:
+		wait = e.RetryAfter // C1 is there, and says when
+	case e != nil:
 		wait = max(wait, e.RetryAfter)
 	}
 	g.closes++

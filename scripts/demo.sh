@@ -243,6 +243,28 @@ run "$cli lease revoke -sync $lease_id"
 refused "$login -client-id '$client_id' -secret-file connector-secret"
 shows 'login failed'
 
+bold "On a schedule: Vault keeps the credential, and any number of readers get the same one"
+run "$cli write c1/connectors/github rotate_on=schedule rotation_period=24h grace_period=1h"
+shows 'next_rotation'
+run "VAULT_TOKEN=\$(cat app-token) $cli read c1/connector-creds/github"
+shows '^ttl '
+shows '^version +3$'
+grep -q lease_id <<<"$out" && fail "what Vault keeps should have no lease"
+secret client_secret connector-secret
+client_id=$(field client_id)
+run "VAULT_TOKEN=\$(cat app-token) $cli read -field=client_secret c1/connector-creds/github | cmp - <(printf '%s' \"\$(cat connector-secret)\") && echo 'the same for the next reader'"
+run "$login -client-id '$client_id' -secret-file connector-secret"
+
+bold "An operator rotates it now, without seeing it; the readers' next read brings the new one"
+run "$cli write -f c1/connectors/github/rotate"
+shows '^version +4$'
+grep -q client_secret <<<"$out" && fail "an operator should see no secret"
+run "VAULT_TOKEN=\$(cat app-token) $cli read c1/connector-creds/github"
+shows '^version +4$'
+secret client_secret connector-secret
+client_id=$(field client_id)
+run "$login -client-id '$client_id' -secret-file connector-secret"
+
 bold "A decoy: reading is refused, so that nobody rotates bait by accident; a write vends it"
 refused "$cli read c1/decoy-creds/bait"
 shows 'write'
@@ -267,6 +289,7 @@ shows 'pipeline'
 bold "What happened so far, and whether anything needs a person"
 run "$cli read -format=json c1/connectors/github/history"
 shows '"outcome": "issued"'
+shows '"outcome": "stored"'
 shows '"display_name": "token-app"'
 run "$cli read -format=json c1/decoys/bait/history"
 shows "$planted"
@@ -279,7 +302,7 @@ run "grep -F '\"path\":\"c1/decoy-creds/bait\"' $logs/audit.log | tail -n 1 | gr
 shows '"client_secret":"hmac-sha256:'
 shows "\"fingerprint_sha256\":\"$planted\""
 shows '"placement":"web-1:/srv/app/.env"'
-(($(grep -c . secrets) == 7)) || fail "the list of secrets should hold all seven of this run"
+(($(grep -c . secrets) == 9)) || fail "the list of secrets should hold all nine of this run"
 echo "Lines with any secret of this run, in the audit log and in the logs of Vault, plugin and C1:"
 refused "grep -c -F -f secrets $logs/audit.log $logs/vault.log $logs/c1.log"
 for log in audit vault c1; do shows "/$log.log:0\$"; done
