@@ -57,7 +57,7 @@ type faultyStorage struct {
 
 func (s *faultyStorage) fails(op, key string) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.mu.Unlock() // also when failIf panics
 	if op == "put" {
 		s.puts = append(s.puts, key)
 	}

@@ -16,6 +16,9 @@ type flight struct {
 	err  error    // set before done is closed
 	t    *target  // the state as it was stored then; not changed any more
 	bind *binding // as it was then
+	// moved is the turn that was next before a caller rotated out of turn; zero
+	// if there was none.
+	moved time.Time
 
 	// guarded by flights.mu
 	boarding   bool // others may still come along
@@ -83,17 +86,12 @@ func (f *flights) land(ref targetRef, fl *flight, t *target, bind *binding, err 
 // rotated is what the callers of a shared rotation get.
 type rotated struct {
 	*flight
-	shared bool      // somebody else had begun it
-	moved  time.Time // the turn that was next before; zero if there was none
+	shared bool // somebody else had begun it
 }
 
 // rotateKept rotates a scheduled binding for somebody who asks, or lets him
 // share the rotation that is under way.
 func (b *backend) rotateKept(ctx context.Context, ref targetRef, name string, asked origin) (*rotated, error) {
-	before, err := readTarget(ctx, b.storage, ref)
-	if err != nil {
-		return nil, err
-	}
 	fl, pilot := b.flights.join(ref, asked.Placement)
 	if pilot {
 		if !b.work.enter() {
@@ -114,11 +112,7 @@ func (b *backend) rotateKept(ctx context.Context, ref targetRef, name string, as
 	if fl.err != nil {
 		return nil, fl.err
 	}
-	r := &rotated{flight: fl, shared: !pilot}
-	if before != nil {
-		r.moved = before.NextRotation
-	}
-	return r, nil
+	return &rotated{flight: fl, shared: !pilot}, nil
 }
 
 // fly carries a flight out for a caller.
@@ -147,6 +141,7 @@ func (b *backend) fly(ctx context.Context, fl *flight, ref targetRef, name strin
 		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
+		fl.moved = t.NextRotation
 		return b.rotateFlight(ctx, fl, rotation{
 			session: s, target: t, origin: asked, cooldown: bind.Cooldown, keep: bind, outcome: outcomeStored,
 		})

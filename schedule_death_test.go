@@ -225,3 +225,18 @@ func TestMissingPointerIsPutBack(t *testing.T) {
 	e.after(2 * time.Minute)
 	require.Equal(t, "hr", e.write("lookup", "fingerprint_sha256", fingerprint).Data["binding"])
 }
+
+func TestInitialRotationIsCaughtUpSoonAfterADeath(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.c1.Connector()
+	e.dieAfter(3) // when to look, the state, the binding
+	_, err := e.do(context.Background(), newRequest(logical.CreateOperation, "connectors/hr",
+		fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", "schedule", "rotation_period", "720h")))
+	require.Error(t, err)
+	e.storage.failWhen(nil)
+	e.restart()
+	require.Equal(t, statePending, e.read("connectors/hr").Data["state"])
+	e.after(2*defaultRequestTimeout + time.Second)
+	require.True(t, e.alive(e.stored("connector-creds/hr")))
+}

@@ -20,7 +20,7 @@ const (
 
 // settled is what a settlement found.
 type settled struct {
-	next time.Time // when there is something to do again; zero if nothing is known
+	next time.Time // when to look again on behalf of the same due entry; zero if it is done with
 	c1   error     // what C1 said last; errNotAsked, or nil if it did what was asked
 }
 
@@ -109,9 +109,12 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 	}
 	next := t.nextLook()
 	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
-		// The entry that woke us stays until then.
-		// What is due still cannot be done now, or is about to be.
-		out.next = soonestOf(out.next, later(next, b.now().Add(busyRetry)))
+		// The entry that woke us stays until then. What is due even now waits
+		// for somebody or something.
+		if !next.After(b.now()) {
+			next = b.now().Add(busyRetry)
+		}
+		out.next = next
 		return t, nil
 	}
 	return t, b.putNextLook(ctx, t)
@@ -159,11 +162,12 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
 	if !pilot {
-		out.next = b.now().Add(busyRetry) // somebody who asked waits for this lock
-		return false, nil
+		return false, nil // somebody who asked waits for this lock
 	}
-	err = b.rotateFlight(turn, fl, rotation{
-		session: s, target: t, origin: origin{Reason: t.clockReason()}, keep: bind, byClock: true, outcome: outcomeStored,
+	err = b.safely(t.Ref, func() error {
+		return b.rotateFlight(turn, fl, rotation{
+			session: s, target: t, origin: origin{Reason: t.clockReason()}, keep: bind, byClock: true, outcome: outcomeStored,
+		})
 	})
 	b.flights.land(t.Ref, fl, t, bind, err)
 	var full *userError
@@ -189,13 +193,6 @@ func (t *target) clockReason() string {
 	default:
 		return reasonSchedule
 	}
-}
-
-func soonestOf(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // settleAttempt decides an attempt that C1 can no longer commit late. A decoy's

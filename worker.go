@@ -212,7 +212,7 @@ func (b *backend) settleLook(ctx context.Context, l *look) {
 			b.looks.putBack(l, b.now().Add(storageRetry))
 			return
 		}
-	case !done.next.IsZero() && minuteOf(done.next) <= b.due.reached.Load():
+	case !done.next.IsZero():
 		b.looks.putBack(l, done.next)
 		return
 	}

@@ -467,3 +467,43 @@ func TestStandbyRotatesNothingUntilItIsActive(t *testing.T) {
 		require.Len(t, e.rotations(), 2)
 	})
 }
+
+// Somebody has the target's turn for longer than a minute: the look waits for
+// him and is not lost when the minute ends.
+func TestLookWaitsForABusyTargetAcrossMinutes(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		ref := e.bindConnector("hr", "rotate_on", "schedule", "rotation_schedule", "0 * * * *")
+		unlock, err := e.b.lockTarget(context.Background(), connectorTarget(ref))
+		require.NoError(t, err)
+		pass(time.Until(instant(t, e.read("connectors/hr").Data["next_rotation"])) + 150*time.Second)
+		require.Len(t, e.rotations(), 1)
+		unlock()
+		pass(2 * busyRetry)
+		require.Len(t, e.rotations(), 2)
+	})
+}
+
+func TestPanicOfOneTargetLeavesTheOthersAlone(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		names := e.bindMany(10)
+		var mad string
+		for id := range names {
+			mad = id
+		}
+		e.storage.failWhen(func(op, key string) bool {
+			if op == "put" && strings.HasPrefix(key, targetPrefix) && strings.Contains(key, mad) {
+				panic("storage gone mad")
+			}
+			return false
+		})
+		pass(time.Hour)
+		require.Len(t, e.rotations(), 9)
+		require.Contains(t, e.logs.String(), "storage gone mad")
+		e.storage.failWhen(nil)
+		pass(2 * time.Minute)
+		require.Len(t, e.rotations(), 10)
+		require.Equal(t, 2, e.write("connectors/"+names[mad]+"/rotate").Data["version"])
+	})
+}
