@@ -45,27 +45,33 @@ func dueMinutePrefix(minute int64) string { return fmt.Sprintf("%s%010d/", duePr
 
 func dueKey(minute int64, ref targetRef) string { return dueMinutePrefix(minute) + ref.key() }
 
-// put asks for a look at the target at the given time.
-func (d *dueIndex) put(ctx context.Context, ref targetRef, at time.Time) error {
-	wanted := minuteOf(at)
+// put asks for a look at the target at the given time, and returns the minute
+// of the entry.
+func (d *dueIndex) put(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
+	minute, err = d.enter(ctx, ref, at)
+	if err == nil && minute > minuteOf(at) {
+		d.soon(ref, at)
+	}
+	return minute, err
+}
+
+// enter stores the entry for a look at the given time or in the minute after,
+// and returns its minute.
+func (d *dueIndex) enter(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
 	// The listing of this minute may be over, or begin while we write; then
 	// nobody would come back to it, so a later one is written as well.
-	minute := max(wanted, minuteOf(d.now())+1)
+	minute = max(minuteOf(at), minuteOf(d.now())+1)
 	for {
 		if reached := d.reached.Load(); minute <= reached {
 			minute = reached + 1
 		}
 		if err := d.storage.Put(ctx, &logical.StorageEntry{Key: dueKey(minute, ref)}); err != nil {
-			return err
+			return 0, err
 		}
 		if minute > d.reached.Load() {
-			break
+			return minute, nil
 		}
 	}
-	if minute > wanted {
-		d.soon(ref, at)
-	}
-	return nil
 }
 
 func (d *dueIndex) drop(ctx context.Context, minute int64, ref targetRef) error {

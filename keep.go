@@ -105,7 +105,7 @@ const (
 // holdUntilStored keeps the material of a scheduled target in memory, which is
 // the only place it exists in, until storage takes it or the plugin stops. To
 // revoke it would be worse: the credential before it may be dead already.
-func (b *backend) holdUntilStored(ctx context.Context, r rotation, attemptID string, cause error) error {
+func (b *backend) holdUntilStored(ctx context.Context, r rotation, a *attempt, cause error) error {
 	t := r.target
 	failed := failWith(statusOutcomeUnknown,
 		"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); it is held in memory and stored as soon as storage takes it", t.Ref, cause)
@@ -119,12 +119,12 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, attemptID str
 	steps := backoff.NewExponentialBackOff()
 	steps.InitialInterval, steps.MaxInterval = holdFirst, holdLongest
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		mine, err := b.stillMine(ctx, t, attemptID)
+		mine, err := b.stillMine(ctx, t, a.ID)
 		if err == nil && !mine {
 			return struct{}{}, backoff.Permanent(errors.New("another node has settled it meanwhile"))
 		}
 		if err == nil {
-			err = b.storeKept(ctx, t)
+			err = b.storeKept(ctx, t, a)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(steps), backoff.WithMaxElapsedTime(0))

@@ -186,7 +186,10 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	due := func() error { return b.due.put(store, t.Ref, a.SettleAt) }
+	due := func() (err error) {
+		a.dueMinute, err = b.due.enter(store, t.Ref, a.SettleAt)
+		return err
+	}
 	state := func() error { return writeTarget(store, b.storage, t) }
 	if r.keep != nil {
 		err = inTurn(due, state)
@@ -229,6 +232,7 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 		heals = "it is rotated again at " + rfc3339(t.Attempt.SettleAt) + ", or sooner if somebody asks for it"
 	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
+	b.due.soon(t.Ref, t.Attempt.SettleAt)
 	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
 	}
@@ -252,7 +256,7 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 			done.EndsAt = end.At
 		}
 	}
-	attemptID, previous := t.Attempt.ID, t.Current
+	attempt, previous := t.Attempt, t.Current
 	t.VerifyAt, t.FollowsUnknown = time.Time{}, t.Attempt.Supersedes || now.Before(t.LateUntil)
 	if t.FollowsUnknown {
 		t.VerifyAt = later(t.LateUntil, now.Add(r.session.config.settleTime()))
@@ -269,9 +273,8 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 		t.unschedule()
 	}
 	if r.keep != nil {
-		err := b.storeKept(ctx, t)
-		if err != nil {
-			return b.holdUntilStored(ctx, r, attemptID, err)
+		if err := b.storeKept(ctx, t, attempt); err != nil {
+			return b.holdUntilStored(ctx, r, attempt, err)
 		}
 	} else if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
 		b.abandon(ctx, r, m)
@@ -294,18 +297,29 @@ func (t *target) pointFingerprint(s logical.Storage) []func(context.Context) err
 }
 
 // storeKept stores the outcome for the readers of a scheduled binding. What
-// they can read is known to lookup before, and so is when to look next.
-func (b *backend) storeKept(ctx context.Context, t *target) error {
+// they can read is known to lookup before, and so is when to look next. Then
+// nobody needs to look on behalf of the attempt any more.
+func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) error {
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	writes := []func() error{func() error { return b.putNextLook(store, t) }}
+	var nextMinute int64
+	writes := []func() error{func() (err error) {
+		if next := t.nextLook(); !next.IsZero() {
+			nextMinute, err = b.due.put(store, t.Ref, next)
+		}
+		return err
+	}}
 	for _, point := range t.pointFingerprint(b.storage) {
 		writes = append(writes, func() error { return point(store) })
 	}
-	if err := parallel(writes...); err != nil {
-		return err
+	err := parallel(writes...)
+	if err == nil {
+		err = b.storeOutcome(ctx, t)
 	}
-	return b.storeOutcome(ctx, t)
+	if err == nil && nextMinute != closed.dueMinute {
+		_ = b.due.drop(store, closed.dueMinute, t.Ref) // if it stays it costs a look
+	}
+	return err
 }
 
 // storeOutcome writes what happened, again if storage fails: it cannot be

@@ -324,7 +324,8 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 	if next.IsZero() {
 		return nil
 	}
-	return b.due.put(ctx, t.Ref, next)
+	_, err := b.due.put(ctx, t.Ref, next)
+	return err
 }
 
 // change lets do change a target's state under its lock, and stores it with its

@@ -293,7 +293,8 @@ func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
 	now := minuteOf(e.clock.now())
 	e.b.due.reached.Store(now + 5)
 	ref := decoyTarget("x")
-	require.NoError(t, e.b.due.put(ctx, ref, e.clock.now()))
+	_, err := e.b.due.put(ctx, ref, e.clock.now())
+	require.NoError(t, err)
 	refs, err := e.b.due.list(ctx, now+6)
 	require.NoError(t, err)
 	require.Equal(t, []targetRef{ref}, refs)
@@ -305,7 +306,8 @@ func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
 		}
 		return false
 	})
-	require.NoError(t, e.b.due.put(ctx, ref, e.clock.now().Add(10*time.Minute)))
+	_, err = e.b.due.put(ctx, ref, e.clock.now().Add(10*time.Minute))
+	require.NoError(t, err)
 	refs, err = e.b.due.list(ctx, now+21)
 	require.NoError(t, err)
 	require.Equal(t, []targetRef{ref}, refs)

@@ -138,6 +138,8 @@ type attempt struct {
 	Settled bool `json:"settled,omitempty"`
 	// Supersedes: it took the place of an open attempt of another request.
 	Supersedes bool `json:"supersedes,omitempty"`
+
+	dueMinute int64 // of the entry that was written for it
 }
 
 // trouble is a scheduled rotation that failed and will be tried again.

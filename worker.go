@@ -208,7 +208,7 @@ func (b *backend) settleLook(ctx context.Context, l *look) {
 		return
 	case err != nil:
 		b.Logger().Error("could not settle; trying again in a minute", "target", l.ref.String(), "error", err)
-		if err := b.due.put(ctx, l.ref, b.now().Add(time.Minute)); err != nil {
+		if _, err := b.due.put(ctx, l.ref, b.now().Add(time.Minute)); err != nil {
 			b.looks.putBack(l, b.now().Add(storageRetry))
 			return
 		}
