@@ -163,7 +163,8 @@ func (b *backend) readWidth(ctx context.Context) error {
 	}
 	b.worker.mu.Lock()
 	defer b.worker.mu.Unlock()
-	b.worker.limit = cfg.RotationWorkers
+	// More would begin what then waits for its turn, while its time runs.
+	b.worker.limit = min(cfg.RotationWorkers, c1api.BackgroundRequests(cfg.MaxConcurrentRequests))
 	return nil
 }
 

@@ -34,6 +34,10 @@ func Background(ctx context.Context) context.Context {
 	return context.WithValue(ctx, backgroundKey{}, &background{})
 }
 
+// BackgroundRequests is how many of so many concurrent requests background calls
+// take at most: three quarters, and at least one.
+func BackgroundRequests(maxConcurrent int) int { return max(1, maxConcurrent-maxConcurrent/4) }
+
 // AwaitTurn waits, as long as ctx allows, until the rate limit has room for one
 // background request, and returns a context whose next call need not wait for
 // it any more. It is for work that should not begin, and whose time should not

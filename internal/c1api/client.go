@@ -98,7 +98,7 @@ func New(o Options) (*Client, error) {
 	}
 	if n := int64(o.MaxConcurrentRequests); n > 0 {
 		c.turns = semaphore.NewWeighted(n)
-		c.backgroundTurns = semaphore.NewWeighted(max(1, n-n/4))
+		c.backgroundTurns = semaphore.NewWeighted(int64(BackgroundRequests(o.MaxConcurrentRequests)))
 	}
 	transport := o.Transport
 	if transport == nil {
