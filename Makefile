@@ -34,7 +34,7 @@ unit: ## run the unit tests, and random histories by the thousand
 	go test -count=1 -run '^TestNoHistoryLosesACredential$$' .
 
 e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
-	cd e2e && $(GOTEST) -timeout 40m ./...
+	cd e2e && $(GOTEST) -timeout 60m ./...
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
 	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(GOTEST) -v -timeout 4h \

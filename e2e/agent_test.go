@@ -62,12 +62,13 @@ func TestVaultAgentRendersRenewsAndRendersAnew(t *testing.T) {
 // the README beside it says.
 func agentDirectory(t *testing.T, e *vaulttest.Engine) string {
 	t.Helper()
-	dir := t.TempDir()
-	for _, name := range []string{"agent.hcl", "connector.env.tpl", "decoy.env.tpl"} {
-		raw, err := os.ReadFile(filepath.Join("..", "examples", "agent", name))
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(string(raw), `"c1/`, `"`+e.Mount+`/`)), 0o600))
-	}
+	return agentsOf(t, e, "agent", "c1-agent")()
+}
+
+// agentsOf does once for an example what its README says, and returns what makes
+// a directory with a copy of the example for one Agent of this engine's mount.
+func agentsOf(t *testing.T, e *vaulttest.Engine, example, name string) func() string {
+	t.Helper()
 	vault := func(stdin string, args ...string) string {
 		t.Helper()
 		stdout, stderr, code := e.CLI(stdin, args...)
@@ -76,20 +77,31 @@ func agentDirectory(t *testing.T, e *vaulttest.Engine) string {
 	}
 	auth := e.Mount + "-approle"
 	vault("", "auth", "enable", "-path="+auth, "approle")
-	vault(examplePolicy(t, e, "agent/policy.hcl"), "policy", "write", e.Mount+"-agent", "-")
-	role := "auth/" + auth + "/role/c1-agent"
+	vault(examplePolicy(t, e, example+"/policy.hcl"), "policy", "write", e.Mount+"-agent", "-")
+	role := "auth/" + auth + "/role/" + name
 	vault("", "write", role, "token_policies="+e.Mount+"-agent", "token_period=1h")
-	save := func(name, content string) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-	}
-	save("role-id", vault("", "read", "-field=role_id", role+"/role-id"))
-	save("secret-id", vault("", "write", "-f", "-field=secret_id", role+"/secret-id"))
 
-	config, err := os.ReadFile(filepath.Join(dir, "agent.hcl"))
-	require.NoError(t, err)
-	save("agent.hcl", strings.Replace(string(config), `method "approle" {`, `method "approle" {
+	return func() string {
+		t.Helper()
+		dir := t.TempDir()
+		save := func(name, content string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		}
+		files, err := filepath.Glob(filepath.Join("..", "examples", example, "*.tpl"))
+		require.NoError(t, err)
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			save(filepath.Base(file), strings.ReplaceAll(string(raw), `"c1/`, `"`+e.Mount+`/`))
+		}
+		config, err := os.ReadFile(filepath.Join("..", "examples", example, "agent.hcl"))
+		require.NoError(t, err)
+		save("agent.hcl", strings.Replace(string(config), `method "approle" {`, `method "approle" {
     mount_path = "auth/`+auth+`"`, 1))
-	return dir
+		save("role-id", vault("", "read", "-field=role_id", role+"/role-id"))
+		save("secret-id", vault("", "write", "-f", "-field=secret_id", role+"/secret-id"))
+		return dir
+	}
 }
 
 // eventuallyEnv waits for a rendered file of NAME=value lines in which no value

@@ -80,16 +80,19 @@ var (
 	gatedPlugin = program{"e2e", "./gatedplugin"}
 )
 
-// buildPlugin builds the plugin under test, once per process, and
-// buildGatedPlugin the one that asks a StorageGate.
+// buildPlugin builds the plugin under test, once per process, buildGatedPlugin
+// the one that asks a StorageGate, and buildPlainPlugin the plugin as it is
+// released: the race detector makes it several times as slow, which is no good
+// for tests of how much it can do.
 var (
-	buildPlugin      = sync.OnceValues(func() (*builtPlugin, error) { return build(thePlugin, PluginVersion) })
-	buildGatedPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(gatedPlugin, PluginVersion) })
+	buildPlugin      = sync.OnceValues(func() (*builtPlugin, error) { return build(thePlugin, PluginVersion, raceEnabled) })
+	buildGatedPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(gatedPlugin, PluginVersion, raceEnabled) })
+	buildPlainPlugin = sync.OnceValues(func() (*builtPlugin, error) { return build(thePlugin, PluginVersion, false) })
 )
 
-// build builds a plugin from the sources as they are, with the race detector
-// if the tests have it.
-func build(p program, version string) (*builtPlugin, error) {
+// build builds a plugin from the sources as they are, with the race detector or
+// without.
+func build(p program, version string, race bool) (*builtPlugin, error) {
 	root, err := repository()
 	if err != nil {
 		return nil, err
@@ -101,7 +104,7 @@ func build(p program, version string) (*builtPlugin, error) {
 	onExit(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, PluginName)
 	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
-	if raceEnabled {
+	if race {
 		args = append(args, "-race")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
@@ -123,7 +126,7 @@ func build(p program, version string) (*builtPlugin, error) {
 // that is there, and returns its file's name and SHA-256.
 func (s *Server) InstallPlugin(version string) (command, sum string) {
 	s.t.Helper()
-	plugin, err := build(thePlugin, version)
+	plugin, err := build(thePlugin, version, raceEnabled)
 	fatalIf(s.t, err)
 	command = PluginName + "-" + version
 	fatalIf(s.t, copyFile(plugin.path, s.path(filepath.Join("plugins", command)), 0o700))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"testing"
 
 	"github.com/hashicorp/vault/api"
 )
@@ -45,8 +46,14 @@ func (s *Server) join() *Server {
 		_, err := node.Root.Sys().RaftJoin(&api.RaftJoinRequest{LeaderAPIAddr: s.addr})
 		return err
 	})
+	// The key once: for a second one that comes while the node joins, Vault runs
+	// its standby loop twice, and such a node never steps down.
 	node.eventually(func() error {
-		status, err := node.Root.Sys().Unseal(s.unsealKey)
+		_, err := node.Root.Sys().Unseal(s.unsealKey)
+		return err
+	})
+	node.eventually(func() error {
+		status, err := node.Root.Sys().SealStatus()
 		if err == nil && status.Sealed {
 			err = errors.New("still sealed")
 		}
@@ -86,4 +93,90 @@ func (s *Server) votes() error {
 func (s *Server) Active() bool {
 	health, err := s.Root.Sys().Health()
 	return err == nil && health.Initialized && !health.Sealed && !health.Standby
+}
+
+// Cluster is a raft cluster of which nodes die and come back.
+type Cluster struct {
+	t     testing.TB
+	Nodes []*Server
+}
+
+// NewCluster starts a server on raft with the plugin registered, and joins more
+// until there are as many nodes.
+func NewCluster(t testing.TB, nodes int) *Cluster {
+	t.Helper()
+	first := Start(t, Options{Storage: Raft})
+	first.RegisterPlugin()
+	return &Cluster{t: t, Nodes: append([]*Server{first}, first.Join(nodes-1)...)}
+}
+
+// Leader returns the node that acts, as soon as there is one which serves
+// requests.
+func (c *Cluster) Leader() *Server {
+	c.t.Helper()
+	var leader *Server
+	Eventually(c.t, startTimeout, func() error {
+		for _, node := range c.Nodes {
+			if node.Active() {
+				leader = node
+				_, err := node.Root.Sys().ListMounts()
+				return err
+			}
+		}
+		return errors.New("no node is active")
+	})
+	return leader
+}
+
+// Return starts a node again after Kill or Stop, and opens it. It returns once
+// the node serves requests, by itself or by way of the active one.
+func (s *Server) Return() {
+	s.t.Helper()
+	fatalIf(s.t, s.run())
+	s.answers(s.Root)
+	s.eventually(func() error {
+		_, err := s.Root.Sys().Unseal(s.unsealKey)
+		return err
+	})
+	s.Serves()
+}
+
+// Serves waits until this node answers requests of the cluster, whether it
+// stands by or is active.
+func (s *Server) Serves() {
+	s.t.Helper()
+	s.eventually(func() error {
+		_, err := s.Root.Sys().ListMounts()
+		return err
+	})
+}
+
+// StepDown has the active node give up leadership, and returns once another
+// node, or the same, acts again.
+func (c *Cluster) StepDown() {
+	c.t.Helper()
+	leader := c.Leader()
+	Eventually(c.t, startTimeout, func() error {
+		if !leader.Active() {
+			return nil
+		}
+		// Again, if Vault had not finished becoming active the last time. It may
+		// cut the answer off together with all other requests.
+		err := leader.Root.Sys().StepDown()
+		if !leader.Active() {
+			return nil
+		}
+		return errors.Join(errors.New("it has not stepped down yet"), err)
+	})
+	c.Leader()
+}
+
+// KillLeader ends the active node with SIGKILL, and returns it once another one
+// acts.
+func (c *Cluster) KillLeader() *Server {
+	c.t.Helper()
+	leader := c.Leader()
+	leader.Kill()
+	c.Leader()
+	return leader
 }

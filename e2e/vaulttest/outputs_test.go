@@ -4,11 +4,13 @@
 package vaulttest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,6 +41,24 @@ func TestLeaksAreFoundWhereverTheyAre(t *testing.T) {
 			require.NotContains(t, leaks[0].String(), secret)
 		})
 	}
+}
+
+func TestEachOfManySecretsIsFound(t *testing.T) {
+	t.Parallel()
+	secrets := []string{"", "short", "short"}
+	for i := range 2000 {
+		secrets = append(secrets, fmt.Sprintf("secret-token:c1:v1:%d:the-same-in-the-middle:%016d", i, i*i))
+	}
+	find := newFinder(secrets)
+	text := strings.Repeat("secret-token:c1:v1:7:the-same-in-the-middle:0000000000000048, and nothing more. ", 3)
+	require.Equal(t, -1, find.in([]byte(text)))
+	require.Equal(t, -1, find.in(nil))
+	for _, secret := range secrets[1:] {
+		require.Equal(t, len(text), find.in([]byte(text+secret)))
+		require.Equal(t, 0, find.in([]byte(secret+text)))
+		require.Equal(t, -1, find.in([]byte(secret[1:]+text)))
+	}
+	require.Equal(t, -1, newFinder(nil).in([]byte(text)))
 }
 
 func TestVendingMayShowASecret(t *testing.T) {

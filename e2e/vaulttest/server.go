@@ -37,6 +37,7 @@ const (
 type Options struct {
 	Storage string       // Inmem (default) or Raft, which survives Restart
 	NoAudit bool         // no file audit device
+	NoRace  bool         // with the plugin as released, never with the race detector
 	Env     []string     // for the server and its plugins, NAME=value
 	Gate    *StorageGate // with the plugin that asks it before and after its writes
 }
@@ -97,7 +98,10 @@ func newInstance(t testing.TB, o Options) *instance {
 	binary, err := VaultBinary()
 	fatalIf(t, err)
 	whichPlugin := buildPlugin
-	if o.Gate != nil {
+	switch {
+	case o.NoRace:
+		whichPlugin = buildPlainPlugin
+	case o.Gate != nil:
 		whichPlugin = buildGatedPlugin
 		o.Env = append(slices.Clone(o.Env), StorageGateEnv+"="+o.Gate.url)
 	}
