@@ -157,6 +157,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	b.sessions.drop()
+	b.worker.setWidth(cfg)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
 	return nil, nil

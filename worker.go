@@ -158,14 +158,17 @@ func (b *backend) feed(ctx context.Context) error {
 
 func (b *backend) readWidth(ctx context.Context) error {
 	cfg, err := readConfig(ctx, b.storage)
-	if err != nil || cfg == nil {
-		return err
+	if err == nil && cfg != nil {
+		b.worker.setWidth(cfg)
 	}
-	b.worker.mu.Lock()
-	defer b.worker.mu.Unlock()
+	return err
+}
+
+func (w *worker) setWidth(cfg *config) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	// More would begin what then waits for its turn, while its time runs.
-	b.worker.limit = min(cfg.RotationWorkers, c1api.BackgroundRequests(cfg.MaxConcurrentRequests))
-	return nil
+	w.limit = min(cfg.RotationWorkers, c1api.BackgroundRequests(cfg.MaxConcurrentRequests))
 }
 
 // storeWatermark stores how far everything is done: when something was, or
