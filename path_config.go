@@ -29,7 +29,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust beside the system's."},
 			"request_timeout":         {Type: framework.TypeDurationSecond, Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
 			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
-			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests per second to C1; 0 is no limit. Default: 0."},
+			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
 			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target, 1 to 200. Default: 20."},
 			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},

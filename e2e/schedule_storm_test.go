@@ -240,7 +240,7 @@ func firstOf(entries []c1test.Entry, due map[string]time.Time) time.Time {
 }
 
 // requireWithinRate says that no stretch of time saw more rotations than the
-// limiter's bucket lets through. What arrived may be pushed together on its way.
+// limit. What arrived may be pushed together on its way.
 func requireWithinRate(t *testing.T, e *vaulttest.Engine) {
 	t.Helper()
 	entries := rotated(e.Tenant)
@@ -252,8 +252,8 @@ func requireWithinRate(t *testing.T, e *vaulttest.Engine) {
 			}
 			most = max(most, i-first+1)
 		}
-		allowed := int(window.Seconds()*stormRate) + stormRate/10
-		t.Logf("at most %d rotations in %s (%.0f/s); the bucket lets %d through", most, window, float64(most)/window.Seconds(), allowed)
+		allowed := int(window.Seconds() * stormRate)
+		t.Logf("at most %d rotations in %s (%.0f/s); the limit is %d", most, window, float64(most)/window.Seconds(), allowed)
 		require.LessOrEqual(t, most, allowed+2*stormWorkers, "within %s", window)
 	}
 }

@@ -88,12 +88,8 @@ func TestInteractiveCallsDoNotWaitForABacklog(t *testing.T) {
 		require.Equal(t, 1100, f.count())
 		took := time.Since(began)
 		require.InDelta(t, 11, took.Seconds(), 0.6, "the limit is used whole")
-		// No window of any length has more than the limit and its burst.
-		for i := range f.sent {
-			for j := i + 1; j < len(f.sent); j += 7 {
-				allowed := f.sent[j].Sub(f.sent[i]).Seconds()*100 + 10 + 1e-6
-				require.LessOrEqual(t, float64(j-i), allowed)
-			}
+		for i := range f.sent[100:] {
+			require.GreaterOrEqual(t, f.sent[i+100].Sub(f.sent[i]), time.Second-time.Microsecond, "more than the limit in one second")
 		}
 	})
 }

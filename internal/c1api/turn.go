@@ -40,13 +40,18 @@ func (p *pause) left() time.Duration {
 	return time.Until(p.until)
 }
 
-// newLimiter allows bursts of a tenth of a second's worth, so that no second
-// sees much more than the limit; nil is no limit.
+// newLimiter lets through at most so many requests in any one second; nil is no
+// limit. Short bursts keep a limit of many requests used whole, and are taken
+// off the steady rate; of few, each waits for its own moment.
 func newLimiter(perSecond float64) *rate.Limiter {
 	if perSecond <= 0 {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(math.Min(perSecond/10, 1e6))))
+	burst := math.Floor(math.Min(perSecond, 1e6) / 25)
+	if burst < 2 {
+		return rate.NewLimiter(rate.Limit(perSecond), 1)
+	}
+	return rate.NewLimiter(rate.Limit(perSecond-burst), int(burst))
 }
 
 // turn waits for one of the concurrent requests that Options allow and returns
