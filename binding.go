@@ -75,7 +75,7 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 			Description: "What rotates the target at C1: `read` (every read and every write vends a NEW credential), `write` (only a write does; a read is refused) " +
 				"or `schedule` (the clock; a read changes nothing, a write rotates now). No default, since a read that ends somebody's credential must have been chosen.",
 		},
-		"cooldown":              {Type: framework.TypeDurationSecond, Description: "Least time between two rotations; sooner is answered 429. Default: none."},
+		"cooldown":              {Type: framework.TypeDurationSecond, Description: "Least time between two rotations that callers ask for; sooner is answered 429. Default: none."},
 		"wrap_ttl":              {Type: framework.TypeDurationSecond, Description: "Vend only as a wrapping token that lives this long; callers may ask for a shorter one. Not for Vault Agent, operators or templates, which cannot unwrap. Default: do not force wrapping."},
 		"rotation_period":       {Type: framework.TypeDurationSecond, Description: "With schedule: time from one rotation to the next, at least 1m; up to a tenth less, so that bindings written together drift apart. Excludes rotation_schedule; without both, only callers rotate."},
 		"rotation_schedule":     {Type: framework.TypeString, Description: "With schedule: a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes rotation_period."},
@@ -119,6 +119,9 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 		"live_leases":        {Type: framework.TypeInt, Required: true, Description: "Vended credentials whose end is planned and still to come."},
 	}
 	maps.Copy(fields, targetFields)
+	if targetFields["grace_period"] != nil {
+		fields["grace_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Required: true, Description: "With schedule: how long the previous credential lives after a rotation, in seconds; 0: C1 decides."}
+	}
 	return map[int][]framework.Response{http.StatusOK: {{Description: "The binding and its state.", Fields: fields}}}
 }
 

@@ -19,7 +19,7 @@ func (b *backend) pathsConnectorCreds() []*framework.Path {
 		},
 		Fields:          credsFields(),
 		Operations:      b.credsOperations(kindConnector, connectorCredsFields()),
-		HelpSynopsis:    "Rotate a connector's credential and vend the new one.",
+		HelpSynopsis:    "Vend a connector's credential: a new one, or what is stored.",
 		HelpDescription: connectorCredsHelp,
 	}}
 }
@@ -72,11 +72,14 @@ func connectorMaterial(ref targetRef, c *c1api.ConnectorCredential) *material {
 }
 
 const connectorCredsHelp = `
-IRREVERSIBLE: this rotates the connector's credential at C1. The new credential
-is shown once and leased; the previous one may be dead at once. When the lease
-ends, exactly this credential is revoked at C1, unless the binding says
-on_lease_end=keep.
+IRREVERSIBLE: a write rotates the connector's credential at C1, and with
+rotate_on=read so does a read. The previous credential may be dead at once.
+
+The new credential is shown once and leased; when the lease ends, exactly this
+credential is revoked at C1, unless the binding says on_lease_end=keep. With
+rotate_on=schedule Vault keeps it instead: a read changes nothing, has no lease,
+and says in ttl when to read again.
 
 If C1's answer was lost the call ends with "outcome unknown" and the binding is
-ambiguous; rotating again settles it.
+ambiguous; rotating again settles it, which a schedule does by itself.
 `

@@ -29,7 +29,7 @@ func (b *backend) pathsDecoyCreds() []*framework.Path {
 		},
 		Fields:          credsFields(),
 		Operations:      b.credsOperations(kindDecoy, decoyCredsFields()),
-		HelpSynopsis:    "Rotate a decoy and vend the new bait.",
+		HelpSynopsis:    "Vend a decoy's material: new bait, or what is stored.",
 		HelpDescription: decoyCredsHelp,
 	}}
 }
@@ -104,9 +104,10 @@ func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *m
 }
 
 const decoyCredsHelp = `
-IRREVERSIBLE: this rotates the decoy at C1. Its new material is shown once; the
-copies planted before no longer match the decoy. Write placement=... to keep in
-the record where this copy goes.
+IRREVERSIBLE: a write rotates the decoy at C1, and with rotate_on=read so does a
+read. The copies planted before no longer match the decoy then. Write
+placement=... to keep in the record where this copy goes. With rotate_on=schedule
+Vault keeps the material: a read changes nothing and has no lease.
 
 The end of the lease leaves the bait planted, unless the binding says
 on_lease_end=rotate: then the vended copy goes dead, if it is still the current
