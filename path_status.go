@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -152,6 +153,12 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 		}
 		bindings += len(names)
 	}
+	// Before the marks: an attempt that is settled meanwhile is found in one of
+	// both, or in both.
+	rotating, unsettled, err := b.openAttempts(ctx, s, cfg)
+	if err != nil {
+		return 0, err
+	}
 	attention, affected := []any{}, map[targetRef]bool{}
 	for _, reason := range attentionReasons {
 		refs, err := attentionRefs(ctx, s, reason)
@@ -177,21 +184,27 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 			affected[ref] = true
 			attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
 		}
+		if reason == attentionAmbiguous {
+			marked := map[targetRef]bool{}
+			for _, ref := range refs {
+				marked[ref] = true
+			}
+			for ref, t := range unsettled {
+				if marked[ref] {
+					continue
+				}
+				count++
+				affected[ref] = true
+				attention = append(attention, t.attentionEntry(reason, cmp.Or(t.problems()[reason], "the plugin or Vault stopped while C1 was being asked")))
+			}
+			rotating = slices.DeleteFunc(rotating, func(ref targetRef) bool { return marked[ref] })
+		}
 		data[reason] = count
 		wrong += count
 	}
-	rotating, unsettled, err := b.openAttempts(ctx, s, cfg)
-	if err != nil {
-		return 0, err
-	}
-	for _, t := range unsettled {
-		affected[t.Ref] = true
-		attention = append(attention, t.attentionEntry(attentionAmbiguous, "the plugin or Vault stopped while C1 was being asked"))
-	}
-	data["rotating"], data["attention"] = rotating, attention
-	data["ambiguous"] = data["ambiguous"].(int) + len(unsettled)
+	data["rotating"], data["attention"] = len(rotating), attention
 	data["bindings"], data["ready"] = bindings, max(0, bindings-len(affected))
-	return wrong + len(unsettled), nil
+	return wrong, nil
 }
 
 // dropStrayMark removes a mark for attention that the target's state does not
@@ -228,21 +241,22 @@ func (t *target) attentionEntry(reason, detail string) map[string]any {
 	}
 }
 
-// openAttempts finds the rotations that have no outcome yet and that nobody has
-// marked, from the due entries that each of them wrote: how many may be
-// running, and those that are not any more.
-func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *config) (rotating int, unsettled []*target, err error) {
+// openAttempts finds the rotations that have no outcome yet, from the due entries
+// that each of them wrote: those that may be running, and those that are not any
+// more, which are about to be marked.
+func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *config) (rotating []targetRef, unsettled map[targetRef]*target, err error) {
 	mark, err := b.due.watermark(ctx)
 	if err != nil || mark == 0 || cfg == nil {
-		return 0, nil, err
+		return nil, nil, err
 	}
 	now := b.now()
 	seen := map[targetRef]bool{}
+	unsettled = map[targetRef]*target{}
 	last := minuteOf(now.Add(cfg.settleTime())) + 1
 	for minute := max(mark, minuteOf(now)-watermarkEvery); minute <= last; minute++ {
 		refs, err := b.due.list(ctx, minute)
 		if err != nil {
-			return 0, nil, err
+			return nil, nil, err
 		}
 		for _, ref := range refs {
 			if seen[ref] || len(seen) >= 10*maxListed {
@@ -251,14 +265,14 @@ func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *conf
 			seen[ref] = true
 			t, err := readTarget(ctx, s, ref)
 			if err != nil {
-				return 0, nil, err
+				return nil, nil, err
 			}
 			switch {
-			case t == nil || t.Attempt == nil || t.Attempt.Unknown != "":
-			case now.After(t.Attempt.SettleAt):
-				unsettled = append(unsettled, t)
+			case t == nil || t.Attempt == nil:
+			case t.Attempt.Unknown != "" || now.After(t.Attempt.SettleAt):
+				unsettled[ref] = t
 			default:
-				rotating++
+				rotating = append(rotating, ref)
 			}
 		}
 	}
