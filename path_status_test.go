@@ -5,8 +5,10 @@ package c1
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -81,5 +83,32 @@ func TestHelpIsThereForEveryPath(t *testing.T) {
 		resp, err := e.do(context.Background(), newRequest(logical.HelpOperation, path, nil))
 		require.NoError(t, err, path)
 		require.NotEmpty(t, resp.Data["help"], path)
+	}
+}
+
+// The worker settles an attempt while status is being read: it is counted once
+// all the same.
+func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
+	ref := connectorTarget(e.c1.Connector())
+	e.clock.advance(2 * time.Minute)
+	settled := e.state(ref)
+	settled.Attempt.Unknown, settled.Attempt.Settled = "lost", true
+	value, err := json.Marshal(settled)
+	require.NoError(t, err)
+	e.storage.failWhen(func(op, key string) bool {
+		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/"+string(kindDecoy)+"/" {
+			// The state is stored, and its mark for attention is about to be.
+			require.NoError(t, e.storage.Storage.Put(context.Background(), &logical.StorageEntry{Key: targetPrefix + ref.key(), Value: value}))
+		}
+		return false
+	})
+	for range 2 {
+		status := e.read("status").Data
+		require.Equal(t, 1, status["ambiguous"])
+		require.Equal(t, 0, status["rotating"])
+		require.Equal(t, false, status["healthy"])
+		require.Len(t, status["attention"], 1)
 	}
 }
