@@ -269,17 +269,16 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	t.addRecord(done)
 	if r.keep != nil {
 		t.keep(r.keep, r.session.config, m, previous)
-	} else {
-		t.unschedule()
-	}
-	if r.keep != nil {
 		if err := b.storeKept(ctx, t, attempt); err != nil {
 			return b.holdUntilStored(ctx, r, attempt, err)
 		}
-	} else if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
-		b.abandon(ctx, r, m)
-		return failWith(statusOutcomeUnknown,
-			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
+	} else {
+		t.unschedule()
+		if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
+			b.abandon(ctx, r, m)
+			return failWith(statusOutcomeUnknown,
+				"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
+		}
 	}
 	b.announce(ctx, t, done)
 	return nil
@@ -401,6 +400,13 @@ func fingerprintOf(secret string) string {
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
 		return a
 	}
 	return b

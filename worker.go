@@ -78,7 +78,7 @@ func (b *backend) dispatch() {
 			}()
 		}
 		if head := b.looks.head(); !head.IsZero() && (busy == 0 || busy < b.gate.width(b.now(), w.width())) {
-			next = soonest(next, b.gate.notBefore(head))
+			next = sooner(next, b.gate.notBefore(head))
 		}
 		timer.Reset(max(next.Sub(b.now()), time.Millisecond))
 		select {
@@ -111,13 +111,6 @@ func (b *backend) nextMinuteOr(failed error) time.Time {
 	}
 	b.Logger().Error("cannot list what is due; trying again", "error", failed)
 	return b.now().Add(storageRetry)
-}
-
-func soonest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // feed lists each minute since the watermark, and queues what it names.
