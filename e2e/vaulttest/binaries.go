@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/vault/api"
 )
 
 // PluginVersion is what the plugin under test says its version is.
@@ -71,13 +73,13 @@ type builtPlugin struct {
 	sha256 string
 }
 
-// program is where a main package is: its module, below the repository's root,
-// and the package there.
-type program struct{ module, main string }
+// Program is a main package: the directory of the module that builds it, below
+// the repository's root, and the package.
+type Program struct{ Module, Main string }
 
 var (
-	thePlugin   = program{".", "./cmd/" + PluginName}
-	gatedPlugin = program{"e2e", "./gatedplugin"}
+	thePlugin   = Program{".", "./cmd/" + PluginName}
+	gatedPlugin = Program{"e2e", "./gatedplugin"}
 )
 
 // buildPlugin builds the plugin under test, once per process, buildGatedPlugin
@@ -92,7 +94,7 @@ var (
 
 // build builds a plugin from the sources as they are, with the race detector or
 // without.
-func build(p program, version string, race bool) (*builtPlugin, error) {
+func build(p Program, version string, race bool) (*builtPlugin, error) {
 	root, err := repository()
 	if err != nil {
 		return nil, err
@@ -103,14 +105,18 @@ func build(p program, version string, race bool) (*builtPlugin, error) {
 	}
 	onExit(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, PluginName)
-	args := []string{"build", "-ldflags", "-X main.version=" + version, "-o", path}
+	args := []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", path}
+	env := os.Environ()
 	if race {
 		args = append(args, "-race")
+	} else { // as make build does
+		args = append(args, "-trimpath")
+		env = append(env, "CGO_ENABLED=0")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), buildTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", append(args, p.main)...)
-	cmd.Dir = filepath.Join(root, p.module)
+	cmd := exec.CommandContext(ctx, "go", append(args, p.Main)...)
+	cmd.Dir, cmd.Env = filepath.Join(root, p.Module), env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}
@@ -120,6 +126,20 @@ func build(p program, version string, race bool) (*builtPlugin, error) {
 	}
 	sum := sha256.Sum256(raw)
 	return &builtPlugin{path: path, sha256: hex.EncodeToString(sum[:])}, nil
+}
+
+// Install builds another plugin, puts it beside the one under test and registers
+// it as name, without a version. It returns the path of its binary.
+func (s *Server) Install(name string, p Program) string {
+	s.t.Helper()
+	plugin, err := build(p, PluginVersion, false)
+	fatalIf(s.t, err)
+	path := s.path(filepath.Join("plugins", name))
+	fatalIf(s.t, copyFile(plugin.path, path, 0o700))
+	fatalIf(s.t, s.Root.Sys().RegisterPlugin(&api.RegisterPluginInput{
+		Name: name, Type: api.PluginTypeSecrets, Command: name, SHA256: plugin.sha256,
+	}))
+	return path
 }
 
 // InstallPlugin builds the plugin in another version, puts it beside the one

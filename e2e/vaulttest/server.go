@@ -38,6 +38,7 @@ type Options struct {
 	Storage string       // Inmem (default) or Raft, which survives Restart
 	NoAudit bool         // no file audit device
 	NoRace  bool         // with the plugin as released, never with the race detector
+	Measure bool         // for benchmarks: NoRace, an ordinary log, and nothing is kept to be searched for secrets
 	Env     []string     // for the server and its plugins, NAME=value
 	Gate    *StorageGate // with the plugin that asks it before and after its writes
 }
@@ -74,7 +75,9 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{t: t, instance: newInstance(t, o), outputs: &outputs{}}
 	t.Cleanup(func() {
 		t.Helper()
-		s.searchForSecrets()
+		if !o.Measure {
+			s.searchForSecrets()
+		}
 		s.Stop()
 		s.reportTrouble()
 		_ = os.RemoveAll(s.dir)
@@ -99,7 +102,7 @@ func newInstance(t testing.TB, o Options) *instance {
 	fatalIf(t, err)
 	whichPlugin := buildPlugin
 	switch {
-	case o.NoRace:
+	case o.NoRace || o.Measure:
 		whichPlugin = buildPlainPlugin
 	case o.Gate != nil:
 		whichPlugin = buildGatedPlugin
@@ -164,9 +167,8 @@ func (in *instance) run() error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the process has its own
-	// Everything is logged, so that the search for secrets sees it.
 	//nolint:noctx // ended by Stop or Kill
-	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level=trace")
+	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level="+in.options.logLevel())
 	cmd.Dir = in.dir
 	cmd.Env = in.environment(append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
 	cmd.Stdout, cmd.Stderr = log, log
@@ -184,6 +186,13 @@ func (in *instance) run() error {
 	}()
 	onExit(in.end)
 	return nil
+}
+
+func (o Options) logLevel() string {
+	if o.Measure {
+		return "info"
+	}
+	return "trace" // so that the search for secrets sees everything
 }
 
 func (s *Server) initialise() {
@@ -266,12 +275,16 @@ func (s *Server) eventually(try func() error) {
 // Client returns a client that never repeats a request by itself.
 func (s *Server) Client(token string) *api.Client {
 	s.t.Helper()
+	var transport http.RoundTripper = &http.Transport{MaxIdleConnsPerHost: 64}
+	if !s.options.Measure {
+		transport = &recorder{outputs: s.outputs, next: transport}
+	}
 	config := &api.Config{
 		Address:    s.addr,
 		MaxRetries: 0,
 		Timeout:    120 * time.Second,
 		HttpClient: &http.Client{
-			Transport: &recorder{outputs: s.outputs, next: &http.Transport{MaxIdleConnsPerHost: 4}},
+			Transport: transport,
 			// Vault's client follows redirects itself.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
@@ -281,6 +294,9 @@ func (s *Server) Client(token string) *api.Client {
 	client.SetToken(token)
 	return client
 }
+
+// Addr returns the server's URL, http://host:port.
+func (s *Server) Addr() string { return s.addr }
 
 // Dir returns the server's directory: its configuration, logs and storage.
 func (s *Server) Dir() string { return s.dir }

@@ -1,0 +1,60 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package bench measures the engine beside what users would pick instead: on
+// real servers, in alternation, in one run on one machine. Run it by `make
+// bench` or `make bench-full`.
+package bench
+
+import (
+	"flag"
+	"sync"
+	"testing"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/bench/report"
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
+)
+
+var (
+	full  = flag.Bool("full", false, "the whole programme, up to an hour, instead of some minutes")
+	write = flag.String("write", "", "write the report to this Markdown file, with its plots beside it in benchmarks/")
+)
+
+func TestMain(m *testing.M) { vaulttest.Main(m) }
+
+// results are what the benchmarks of this process have measured so far.
+var results struct {
+	mu     sync.Mutex
+	report report.Report
+}
+
+func compare(c report.Comparison) {
+	results.mu.Lock()
+	defer results.mu.Unlock()
+	results.report.Comparisons = append(results.report.Comparisons, c)
+}
+
+func plot(p report.Plot) {
+	results.mu.Lock()
+	defer results.mu.Unlock()
+	results.report.Plots = append(results.report.Plots, p)
+}
+
+func note(n report.Note) {
+	results.mu.Lock()
+	defer results.mu.Unlock()
+	results.report.Notes = append(results.report.Notes, n)
+}
+
+// alternate measures each side once per round, A B A B …, so that whatever
+// slows the machine for a while slows both. It returns one sample per side.
+func alternate(b *testing.B, rounds int, sides ...func(b *testing.B) float64) []report.Sample {
+	b.Helper()
+	samples := make([]report.Sample, len(sides))
+	for range rounds {
+		for i, measure := range sides {
+			samples[i] = append(samples[i], measure(b))
+		}
+	}
+	return samples
+}

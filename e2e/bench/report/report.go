@@ -1,0 +1,61 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+// Package report holds what the benchmarks measured and writes it as Markdown
+// tables and SVG plots.
+package report
+
+// Sample are the values that one side reached, one per round.
+type Sample []float64
+
+// Goal is a bound on the ratio ours/theirs, or on ours where there is nothing
+// to compare it with. One of both is set.
+type Goal struct {
+	AtLeast float64
+	AtMost  float64
+}
+
+// Comparison is one row of the table.
+type Comparison struct {
+	Section string // heading under which the row stands, e.g. "Reading a scheduled binding"
+	Measure string // what was measured, e.g. "throughput, 16 clients"
+	Unit    string // of the values, e.g. "reads/s"
+	Ours    Sample
+	Rival   string // against whom, e.g. "KV v2, external"; "" for nobody
+	Theirs  Sample // round for round beside Ours; nil if Rival is ""
+	Goal    *Goal  // nil: reported without a goal
+}
+
+// Series is one line of a plot: Y[i] was reached at X[i].
+type Series struct {
+	Name string
+	X    []float64
+	Y    []Sample
+}
+
+// Plot is one picture.
+type Plot struct {
+	File    string // name of the SVG, e.g. "reads-throughput.svg"
+	Section string // heading under which it stands
+	Title   string
+	X, Y    string // labels of the axes
+	LogX    bool
+	LogY    bool
+	Series  []Series
+}
+
+// Note is a remark under a section: how something was measured, or what bounds
+// a result. A note for a goal that was not met names its Measure and is printed
+// only then.
+type Note struct {
+	Section string
+	Unmet   string // Measure whose goal must be unmet for the note to be printed; "" prints always
+	Text    string // Markdown
+}
+
+// Report is a whole run.
+type Report struct {
+	Comparisons []Comparison
+	Plots       []Plot
+	Notes       []Note
+}
