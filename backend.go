@@ -41,7 +41,7 @@ type backend struct {
 	*framework.Backend
 	seams
 	version string
-	storage logical.Storage
+	storage *memory
 
 	sessions sessionCache
 	locks    keyedLocks
@@ -73,7 +73,8 @@ func New(version string) *framework.Backend {
 
 func newBackend(version string, s seams) *backend {
 	if s.now == nil {
-		s.now = time.Now
+		// The wall clock alone: what is remembered must be what storage gives.
+		s.now = func() time.Time { return time.Now().Round(0) }
 	}
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
@@ -117,8 +118,8 @@ func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error 
 	if err := b.Backend.Setup(ctx, conf); err != nil {
 		return err
 	}
-	b.storage = conf.StorageView
-	b.due.storage, b.due.now = conf.StorageView, b.now
+	b.storage = newMemory(conf.StorageView, b.now)
+	b.due.storage, b.due.now = b.storage, b.now
 	b.due.soon = func(ref targetRef, at time.Time) { b.looks.push(ref, at, 0) }
 	return nil
 }
@@ -137,6 +138,7 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 }
 
 func (b *backend) invalidate(_ context.Context, key string) {
+	b.storage.forget(key)
 	switch key {
 	case configKey:
 		b.sessions.drop()
@@ -161,6 +163,7 @@ func (b *backend) clean(ctx context.Context) {
 		b.endEverything(ctx)
 	}
 	b.sessions.drop()
+	b.storage.enable(false)
 }
 
 // drainGroup counts work that must not be cut short, and can refuse more.

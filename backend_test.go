@@ -52,14 +52,26 @@ type faultyStorage struct {
 	logical.Storage
 	mu     sync.Mutex
 	puts   []string
+	count  operations
 	failIf func(op, key string) bool
 }
+
+// operations are what storage was asked for.
+type operations struct{ gets, puts, deletes, lists int }
 
 func (s *faultyStorage) fails(op, key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock() // also when failIf panics
-	if op == "put" {
+	switch op {
+	case "get":
+		s.count.gets++
+	case "put":
+		s.count.puts++
 		s.puts = append(s.puts, key)
+	case "delete":
+		s.count.deletes++
+	case "list":
+		s.count.lists++
 	}
 	return s.failIf != nil && s.failIf(op, key)
 }
@@ -68,6 +80,15 @@ func (s *faultyStorage) failWhen(f func(op, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.failIf = f
+}
+
+// operations returns what was asked for since the last call.
+func (s *faultyStorage) operations() operations {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count := s.count
+	s.count = operations{}
+	return count
 }
 
 // written returns the keys written since the last call.
@@ -208,6 +229,7 @@ func (e *engine) restart() {
 		EventsSender: e.events,
 		Logger:       hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: e.logs}),
 	}))
+	e.b.mayWrite() // as Initialize, but without a worker
 }
 
 // configured returns a mount with a config that works.

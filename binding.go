@@ -53,15 +53,19 @@ func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
 func bindingKey(k kind, name string) string { return bindingPrefix + string(k) + "/" + name }
 
 func readBinding(ctx context.Context, s logical.Storage, k kind, name string) (*binding, error) {
-	entry, err := s.Get(ctx, bindingKey(k, name))
-	if err != nil || entry == nil {
-		return nil, err
-	}
-	var bind binding
-	if err := entry.DecodeJSON(&bind); err != nil {
-		return nil, fmt.Errorf("stored binding %s: %w", name, err)
-	}
-	return &bind, nil
+	return readStored(ctx, s, bindingKey(k, name), func(entry *logical.StorageEntry) (*binding, error) {
+		var bind binding
+		if err := entry.DecodeJSON(&bind); err != nil {
+			return nil, fmt.Errorf("stored binding %s: %w", name, err)
+		}
+		return &bind, nil
+	})
+}
+
+func (b *binding) copied() *binding {
+	c := *b
+	c.Metadata = maps.Clone(b.Metadata)
+	return &c
 }
 
 // bindingFields are common to both kinds; the target's own are added by each.

@@ -152,7 +152,7 @@ func TestClaimWithoutItsBindingIsTakenOver(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	// A crash between the two writes of a binding leaves only the claim.
-	require.NoError(t, e.storage.Delete(context.Background(), bindingKey(kindConnector, "hr")))
+	require.NoError(t, e.b.storage.Delete(context.Background(), bindingKey(kindConnector, "hr")))
 	e.bindConnector("payroll")
 	require.Equal(t, "payroll", e.state(connectorTarget(e.c1.Connector())).Binding)
 }

@@ -104,16 +104,16 @@ func (c *config) authentication() string {
 }
 
 func readConfig(ctx context.Context, s logical.Storage) (*config, error) {
-	entry, err := s.Get(ctx, configKey)
-	if err != nil || entry == nil {
-		return nil, err
-	}
-	cfg := configDefaults() // for what an older version did not store
-	if err := entry.DecodeJSON(&cfg); err != nil {
-		return nil, fmt.Errorf("stored config: %w", err)
-	}
-	return &cfg, nil
+	return readStored(ctx, s, configKey, func(entry *logical.StorageEntry) (*config, error) {
+		cfg := configDefaults() // for what an older version did not store
+		if err := entry.DecodeJSON(&cfg); err != nil {
+			return nil, fmt.Errorf("stored config: %w", err)
+		}
+		return &cfg, nil
+	})
 }
+
+func (c *config) copied() *config { return copyOf(c) }
 
 // mergeConfig puts the given fields over the stored config and checks the
 // whole.

@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -466,6 +467,21 @@ func (w *world) good(s *subjectBinding, t *target) bool {
 	})
 }
 
+// checkMemory says that what is remembered is what is on disk, to the byte.
+func (w *world) checkMemory() {
+	m := w.b.storage
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, value := range m.known {
+		entry, err := w.disk.Get(context.Background(), key)
+		require.NoError(w, err)
+		require.NotNil(w, entry, "%s is remembered and not stored", key)
+		remembered, err := json.Marshal(value)
+		require.NoError(w, err)
+		require.JSONEq(w, string(entry.Value), string(remembered), key)
+	}
+}
+
 // check runs after every step: no binding looks healthy with a dead credential
 // in it, unless the engine is going to look at it by itself.
 func (w *world) check() {
@@ -474,6 +490,7 @@ func (w *world) check() {
 		w.crash()
 		synctest.Wait()
 	}
+	w.checkMemory()
 	for _, s := range w.subjects {
 		t := w.state(s)
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {

@@ -46,7 +46,7 @@ func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
 	e := configured(t)
 	for i := range maxListed + 3 {
 		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
-		require.NoError(t, writeTarget(context.Background(), e.storage, tgt))
+		require.NoError(t, writeTarget(context.Background(), e.b.storage, tgt))
 	}
 	s := e.read("status").Data
 	require.Equal(t, maxListed+3, s["ambiguous"])
@@ -62,6 +62,7 @@ func TestStatusAndReadsFailWithTheirStorage(t *testing.T) {
 	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", DropAfter: true, Times: 1})
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	for _, path := range []string{"status", "connectors/hr", "connectors/hr/history", "config"} {
+		e.restart() // or the answers are remembered
 		e.storage.failWhen(func(op, _ string) bool { return op == "get" })
 		require.Equal(t, 500, e.refused(logical.ReadOperation, path, nil).status, path)
 		e.storage.failWhen(func(op, _ string) bool { return op == "list" })
@@ -101,6 +102,7 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/"+string(kindDecoy)+"/" {
 			// The state is stored, and its mark for attention is about to be.
 			require.NoError(t, e.storage.Storage.Put(context.Background(), &logical.StorageEntry{Key: targetPrefix + ref.key(), Value: value}))
+			e.b.InvalidateKey(context.Background(), targetPrefix+ref.key())
 		}
 		return false
 	})

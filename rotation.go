@@ -186,8 +186,9 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	var minute int64
 	due := func() (err error) {
-		a.dueMinute, err = b.due.enter(store, t.Ref, a.SettleAt)
+		minute, err = b.due.enter(store, t.Ref, a.SettleAt)
 		return err
 	}
 	state := func() error { return writeTarget(store, b.storage, t) }
@@ -201,6 +202,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	if err != nil {
 		return fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}
+	a.dueMinute = minute
 	return nil
 }
 

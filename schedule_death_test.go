@@ -206,7 +206,7 @@ func TestTooManyCredentialsInTheirGraceAreRefusedBeforeC1IsAsked(t *testing.T) {
 	for len(state.Retire) < maxPendingRetirements {
 		state.Retire = append(state.Retire, retirement{Version: -len(state.Retire), At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
 	requests := e.c1.Requests("rotateConnector")
 	f := e.refused(logical.UpdateOperation, "connectors/hr/rotate", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
@@ -220,7 +220,7 @@ func TestMissingPointerIsPutBack(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	fingerprint := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
-	require.NoError(t, e.storage.Delete(context.Background(), fingerprintPrefix+fingerprint))
+	require.NoError(t, e.b.storage.Delete(context.Background(), fingerprintPrefix+fingerprint))
 	require.Equal(t, http.StatusNotFound, e.refused(logical.UpdateOperation, "lookup", fields("fingerprint_sha256", fingerprint)).status)
 	e.after(2 * time.Minute)
 	require.Equal(t, "hr", e.write("lookup", "fingerprint_sha256", fingerprint).Data["binding"])

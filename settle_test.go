@@ -267,6 +267,7 @@ func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	e.must(logical.CreateOperation, "connectors/bad", fields("app_id", bad.AppID, "connector_id", bad.ConnectorID, "rotate_on", "read", "ttl", "1m", "max_ttl", "1m"))
 	e.vend("connector-creds/hr")
 	e.vend("connector-creds/bad")
+	e.restart() // or nothing needs to be read
 	e.storage.failWhen(func(op, key string) bool {
 		if op == "get" && strings.HasSuffix(key, bad.ConnectorID) {
 			panic("a bug")

@@ -42,6 +42,9 @@ func (k kind) paths() (bindings, creds string) {
 	return "connectors", "connector-creds"
 }
 
+// kindOfCreds tells the kind by the path prefix of its vends.
+var kindOfCreds = map[string]kind{"connector-creds": kindConnector, "decoy-creds": kindDecoy}
+
 // targetRef names one connector or decoy at C1.
 type targetRef struct {
 	Kind        kind   `json:"kind"`
@@ -298,15 +301,35 @@ func (t *target) dropRetirement(version int) {
 }
 
 func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target, error) {
-	entry, err := s.Get(ctx, targetPrefix+ref.key())
-	if err != nil || entry == nil {
-		return nil, err
+	return readStored(ctx, s, targetPrefix+ref.key(), func(entry *logical.StorageEntry) (*target, error) {
+		var t target
+		if err := entry.DecodeJSON(&t); err != nil {
+			return nil, fmt.Errorf("stored state of %s: %w", ref, err)
+		}
+		return &t, nil
+	})
+}
+
+// copied is the target as storage gives it, sharing nothing that is ever
+// changed in place.
+func (t *target) copied() *target {
+	c := *t
+	c.historyLimit = 0
+	c.Attempt = copyOf(t.Attempt)
+	if c.Attempt != nil {
+		c.Attempt.dueMinute = 0
 	}
-	var t target
-	if err := entry.DecodeJSON(&t); err != nil {
-		return nil, fmt.Errorf("stored state of %s: %w", ref, err)
+	c.Current, c.Trouble = copyOf(t.Current), copyOf(t.Trouble)
+	c.Retire, c.Attention, c.Records = slices.Clone(t.Retire), slices.Clone(t.Attention), slices.Clone(t.Records)
+	return &c
+}
+
+func copyOf[T any](p *T) *T {
+	if p == nil {
+		return nil
 	}
-	return &t, nil
+	c := *p
+	return &c
 }
 
 // walkTargets reads every target, one at a time, until do returns an error.
@@ -366,7 +389,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 		return err
 	}
 	writes := []func() error{func() error {
-		return s.Put(ctx, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value})
+		return writeStored(ctx, s, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value}, t)
 	}}
 	for _, write := range beside {
 		writes = append(writes, func() error { return write(ctx) })

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -23,6 +24,40 @@ func storedFields() map[string]*framework.FieldSchema {
 		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, after which to read again; always more than 0."},
 		"last_vault_rotation": {Type: framework.TypeString, Description: "With rotate_on=schedule: time of the rotation that made this, RFC 3339."},
 	}
+}
+
+// HandleRequest answers what this node remembers without a single call back to
+// Vault. Everything else goes the framework's way, on storage that remembers.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if resp := b.vendRemembered(req); resp != nil {
+		return resp, nil
+	}
+	if req.Storage != nil { // as with most requests; it is the same one
+		req.Storage = b.storage
+	}
+	return b.Backend.HandleRequest(ctx, req)
+}
+
+// vendRemembered answers a read of a scheduled binding as vendStored would, or
+// returns nil if that needs more than what is remembered.
+func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
+	if req.Operation != logical.ReadOperation || len(req.Data) > 0 {
+		return nil
+	}
+	creds, name, _ := strings.Cut(req.Path, "/")
+	k, ok := kindOfCreds[creds]
+	if !ok {
+		return nil
+	}
+	bind := recalled[binding](b.storage, bindingKey(k, name))
+	if bind == nil || !bind.scheduled() {
+		return nil
+	}
+	t := recalled[target](b.storage, targetPrefix+bind.Ref.key())
+	if t == nil || !t.hasMaterial() {
+		return nil
+	}
+	return storedResponse(bind, t, b.now())
 }
 
 // vendStored answers a read of a scheduled binding. It takes no lock, writes

@@ -154,7 +154,7 @@ func TestVendingWithoutWhatItNeedsIsRefusedAndAsksC1Nothing(t *testing.T) {
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("placement", "a\tb")).message, "placement")
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("placement", strings.Repeat("x", 513))).message, "placement")
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("place", "x")).message, `"place"`)
-	require.NoError(t, e.storage.Delete(context.Background(), configKey))
+	require.NoError(t, e.b.storage.Delete(context.Background(), configKey))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "write config first")
 	require.Zero(t, e.c1.Requests("rotateConnector"))
 }
@@ -310,7 +310,7 @@ func TestTargetOfAnotherTenantIsNotRotated(t *testing.T) {
 	ref := e.bindConnector("hr")
 	state := e.state(connectorTarget(ref))
 	state.Tenant = "https://elsewhere.conductor.one"
-	require.NoError(t, writeTarget(context.Background(), e.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "elsewhere")
 }
 
@@ -322,7 +322,7 @@ func TestLiveLeasesOfOneTargetAreBounded(t *testing.T) {
 	for i := range maxPendingRetirements {
 		state.Retire = append(state.Retire, retirement{Version: -i - 1, At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
 	require.Contains(t, f.message, "max_ttl")

@@ -44,7 +44,7 @@ func (w *worker) init() {
 // wakeWorker starts the worker unless it runs. It does nothing on a node that
 // may not write.
 func (b *backend) wakeWorker() {
-	if b.storage == nil || !b.WriteSafeReplicationState() {
+	if b.storage == nil || !b.mayWrite() {
 		return
 	}
 	w := &b.worker
@@ -56,6 +56,14 @@ func (b *backend) wakeWorker() {
 	}
 }
 
+// mayWrite asks Vault whether this node may write, and lets storage remember
+// only if so.
+func (b *backend) mayWrite() bool {
+	writable := b.WriteSafeReplicationState()
+	b.storage.enable(writable)
+	return writable
+}
+
 // dispatch hands out what is due to a bounded number of goroutines, until the
 // plugin stops or the node may not write any more.
 func (b *backend) dispatch() {
@@ -64,7 +72,7 @@ func (b *backend) dispatch() {
 	busy := 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for w.ctx.Err() == nil && b.WriteSafeReplicationState() {
+	for w.ctx.Err() == nil && b.mayWrite() {
 		next := b.nextMinuteOr(b.feed(w.ctx))
 		for busy < b.gate.width(b.now(), w.width()) {
 			l := b.looks.pop(b.now())
