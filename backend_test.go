@@ -419,6 +419,7 @@ func decoyTarget(id string) targetRef { return targetRef{Kind: kindDecoy, DecoyI
 // onStandby makes the node one that may not write.
 func (e *engine) onStandby() {
 	e.system.become(consts.ReplicationPerformanceStandby)
+	e.b.mayWrite() // as Vault opens the mount there
 }
 
 // noSecretsIn proves that none of the emulator's secrets stands in a text.

@@ -133,7 +133,6 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, a *attempt, c
 			"target", t.Ref.String(), "version", t.Version, "error", err)
 		return failed
 	}
-	b.announce(ctx, t, *t.recordOf(t.Version))
 	return nil
 }
 

@@ -47,11 +47,16 @@ type terms struct {
 
 // leaseTerms applies the binding's ttl and max_ttl within the mount's.
 func (b *backend) leaseTerms(bind *binding) (terms, error) {
-	ttl, warnings, err := framework.CalculateTTL(b.System(), 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
+	var mount logical.StaticSystemView // as tuned now, asked at the same time
+	_ = parallel(
+		func() error { mount.DefaultLeaseTTLVal = b.System().DefaultLeaseTTL(); return nil },
+		func() error { mount.MaxLeaseTTLVal = b.System().MaxLeaseTTL(); return nil },
+	)
+	ttl, warnings, err := framework.CalculateTTL(mount, 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
 	if err != nil {
 		return terms{}, refuse("ttl and max_ttl: %s", err)
 	}
-	maxTTL := b.System().MaxLeaseTTL()
+	maxTTL := mount.MaxLeaseTTL()
 	if bind.MaxTTL > 0 {
 		maxTTL = min(maxTTL, bind.MaxTTL)
 	}

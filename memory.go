@@ -97,14 +97,21 @@ func (m *memory) Delete(ctx context.Context, key string) error {
 	return m.write(key, nil, func() error { return m.Storage.Delete(ctx, key) })
 }
 
-// remembers says which entries are worth it: those that requests read.
-func remembers(key string) bool {
+// remembers reports whether this is the node that may write, as far as known.
+func (m *memory) remembers() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.enabled
+}
+
+// worthKeeping says which entries requests read.
+func worthKeeping(key string) bool {
 	return strings.HasPrefix(key, bindingPrefix) || strings.HasPrefix(key, targetPrefix) || key == configKey
 }
 
 // write changes an entry, and then remembers its value unless that is nil.
 func (m *memory) write(key string, value any, change func() error) (err error) {
-	if !remembers(key) {
+	if !worthKeeping(key) {
 		return change()
 	}
 	m.mu.Lock()

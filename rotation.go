@@ -42,6 +42,9 @@ type rotation struct {
 	target   *target // as read under the target's lock
 	origin   origin
 	cooldown time.Duration
+	// check is what else must be known before C1 is asked, and takes a call to
+	// Vault: it goes beside the attempt's writes. May be nil.
+	check func() error
 	// plan returns the end to record for the new credential, or nil; zero
 	// Version and IDs are filled in.
 	plan func(now time.Time, m *material) *retirement
@@ -98,9 +101,15 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	case err != nil:
 		return nil, b.definitelyFailed(ctx, r, before, err)
 	}
-	if err := b.finish(ctx, r, m); err != nil {
+	done, err := b.finish(ctx, r, m)
+	if err != nil {
 		return nil, err
 	}
+	tainted := false
+	_ = parallel(
+		func() error { b.announce(ctx, t, done); return nil },
+		func() error { tainted = r.outcome == outcomeIssued && b.System().Tainted(); return nil },
+	)
 	if !r.byClock && b.gate.closed(b.now()) {
 		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
 		b.looks.signal()
@@ -110,7 +119,7 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	case ctx.Err() != nil:
 		b.undelivered(ctx, r.session, t, t.Version)
 		return nil, ctx.Err()
-	case b.System().Tainted():
+	case tainted:
 		// Vault has revoked the mount's leases already, or is about to forget
 		// the one that it would make of this.
 		b.undelivered(ctx, r.session, t, t.Version)
@@ -192,13 +201,15 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 		return err
 	}
 	state := func() error { return writeTarget(store, b.storage, t) }
+	round := []func() error{due, state}
 	if r.keep != nil {
-		err = inTurn(due, state)
-	} else {
-		// A caller waits. Should only the state be written, C1 was not asked,
-		// and the next read of the binding asks for the look.
-		err = parallel(due, state)
+		round = []func() error{func() error { return inTurn(due, state) }}
+	} // else a caller waits. Should only the state be written, C1 was not asked,
+	// and the next read of the binding asks for the look.
+	if r.check != nil {
+		round = append(round, r.check)
 	}
+	err = parallel(round...)
 	if err != nil {
 		return fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}
@@ -242,11 +253,12 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.Ref, cause, heals).because(cause)
 }
 
-// finish stores the outcome of a rotation that C1 carried out.
-func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
+// finish stores the outcome of a rotation that C1 carried out, and returns its
+// record.
+func (b *backend) finish(ctx context.Context, r rotation, m *material) (done record, err error) {
 	t, now := r.target, b.now()
 	t.Version++
-	done := record{
+	done = record{
 		origin: t.Attempt.origin, Version: t.Version, Outcome: r.outcome, FinishedAt: now,
 		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
 		ExpiresAt: m.ExpiresAt, Warning: m.Warning,
@@ -272,18 +284,17 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	if r.keep != nil {
 		t.keep(r.keep, r.session.config, m, previous)
 		if err := b.storeKept(ctx, t, attempt); err != nil {
-			return b.holdUntilStored(ctx, r, attempt, err)
+			return done, b.holdUntilStored(ctx, r, attempt, err)
 		}
 	} else {
 		t.unschedule()
 		if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
 			b.abandon(ctx, r, m)
-			return failWith(statusOutcomeUnknown,
+			return done, failWith(statusOutcomeUnknown,
 				"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
 		}
 	}
-	b.announce(ctx, t, done)
-	return nil
+	return done, nil
 }
 
 // pointFingerprint is the write that makes the newest secret known to lookup;

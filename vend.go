@@ -62,7 +62,7 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	writable := b.WriteSafeReplicationState()
+	writable := b.storage.remembers() || b.WriteSafeReplicationState()
 	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
 	plainRead := err == nil && bind.scheduled() && reason == reasonRead
 	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
@@ -119,10 +119,6 @@ func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, 
 	if err != nil {
 		return nil, err
 	}
-	lease, err := b.leaseTerms(bind)
-	if err != nil {
-		return nil, err
-	}
 	t, err := targetToRotate(ctx, req.Storage, s, ref, name)
 	if err != nil {
 		return nil, err
@@ -131,9 +127,11 @@ func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, 
 		return nil, errStopping()
 	}
 	defer b.work.leave()
+	var lease terms
 	m, err := b.rotate(ctx, rotation{
 		session: s, target: t, origin: asked, cooldown: bind.Cooldown, outcome: outcomeIssued,
-		plan: planFor(bind, lease),
+		check: func() (err error) { lease, err = b.leaseTerms(bind); return err },
+		plan:  planFor(bind, &lease),
 	})
 	if err != nil {
 		return nil, err
@@ -182,7 +180,7 @@ func (b *backend) bindingToVend(ctx context.Context, s logical.Storage, k kind, 
 
 // planFor plans the end of a vended credential, for when Vault never makes a
 // lease of it or gives the lease up.
-func planFor(bind *binding, l terms) func(time.Time, *material) *retirement {
+func planFor(bind *binding, l *terms) func(time.Time, *material) *retirement {
 	if bind.OnLeaseEnd == leaseEndKeep {
 		return nil
 	}

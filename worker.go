@@ -20,6 +20,8 @@ const (
 	maxLooks = 10_000
 	// Between two tries when storage does not answer.
 	storageRetry = 5 * time.Second
+	// mayWriteFor is how long Vault's word that this node may write is good.
+	mayWriteFor = time.Second
 	// busyRetry is how much later a target is looked at that somebody else has.
 	busyRetry = time.Second
 )
@@ -72,7 +74,15 @@ func (b *backend) dispatch() {
 	busy := 0
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for w.ctx.Err() == nil && b.mayWrite() {
+	var asked time.Time
+	for w.ctx.Err() == nil {
+		// Not for each of hundreds of rotations a second: it is a call to Vault.
+		if now := b.now(); now.Before(asked) || now.Sub(asked) >= mayWriteFor {
+			if !b.mayWrite() {
+				break
+			}
+			asked = now
+		}
 		next := b.nextMinuteOr(b.feed(w.ctx))
 		for busy < b.gate.width(b.now(), w.width()) {
 			l := b.looks.pop(b.now())
