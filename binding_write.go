@@ -159,6 +159,7 @@ func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
 	case sched == w.stored.Schedule:
 	case t.hasMaterial():
 		t.NextRotation = sched.nextTurn(t.Current, t.Ref, now)
+		t.planCheck(w.session.config, now)
 	default:
 		t.NextRotation = sched.after(now, t.Ref)
 	}

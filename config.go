@@ -205,7 +205,9 @@ func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
 // notTokenChar says what cannot stand in an Authorization header's token.
 func notTokenChar(r rune) bool { return r <= ' ' || r >= 0x7f }
 
-var domainLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+var domainLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
+
+const maxDomainLabel = 63 // RFC 1035, 2.3.4
 
 func checkTenant(cfg *config, d *framework.FieldData) error {
 	if cfg.URL != "" && cfg.TenantDomain != "" {
@@ -221,7 +223,7 @@ func checkTenant(cfg *config, d *framework.FieldData) error {
 			cfg.URL = ""
 		}
 	}
-	if cfg.TenantDomain != "" && !domainLabel.MatchString(cfg.TenantDomain) {
+	if cfg.TenantDomain != "" && (len(cfg.TenantDomain) > maxDomainLabel || !domainLabel.MatchString(cfg.TenantDomain)) {
 		return refuse("tenant_domain %q: must be the one label before %s, in lower case; use url for other hosts", clip(cfg.TenantDomain, 40), tenantDomainSuffix)
 	}
 	if cfg.URL == "" {

@@ -38,10 +38,14 @@ func (t *target) keep(bind *binding, cfg *config, m *material, previous *credent
 }
 
 // planCheck plans when to ask C1 next whether it still holds the current
-// credential of a scheduled target, unless a look is planned already.
+// credential of a scheduled target, unless a look is planned already, or a
+// rotation comes first and makes it needless.
 func (t *target) planCheck(cfg *config, now time.Time) {
 	if t.VerifyAt.IsZero() && cfg.DriftCheckPeriod > 0 {
-		t.VerifyAt = now.Add(cfg.DriftCheckPeriod - splay(t.Ref, cfg.DriftCheckPeriod/10))
+		at := now.Add(cfg.DriftCheckPeriod - splay(t.Ref, cfg.DriftCheckPeriod/10))
+		if !t.NextRotation.After(now) || at.Before(t.NextRotation) {
+			t.VerifyAt = at
+		}
 	}
 	if expires := t.Current.ExpiresAt; expires.After(now) && (t.VerifyAt.IsZero() || expires.Before(t.VerifyAt)) {
 		t.VerifyAt = expires
@@ -133,6 +137,7 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, a *attempt, c
 			"target", t.Ref.String(), "version", t.Version, "error", err)
 		return failed
 	}
+	b.announce(ctx, t, *t.recordOf(t.Version))
 	return nil
 }
 

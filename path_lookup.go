@@ -5,9 +5,10 @@ package c1
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
@@ -15,7 +16,11 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-var fingerprintPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+// isFingerprint reports whether this is a SHA-256 in lower-case hex.
+func isFingerprint(s string) bool {
+	raw, err := hex.DecodeString(s)
+	return err == nil && len(raw) == sha256.Size && s == strings.ToLower(s)
+}
 
 func (b *backend) pathsLookup() []*framework.Path {
 	return []*framework.Path{{
@@ -80,7 +85,7 @@ func lookupFields() map[string]*framework.FieldSchema {
 
 func lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	fingerprint := strings.ToLower(strings.TrimSpace(d.Get("fingerprint_sha256").(string)))
-	if !fingerprintPattern.MatchString(fingerprint) {
+	if !isFingerprint(fingerprint) {
 		return nil, refuse("fingerprint_sha256: must be the whole SHA-256 in 64 hex digits (never the secret itself)")
 	}
 	unknown := failWith(http.StatusNotFound, "no record of that fingerprint: it was not vended by this mount, or its record was pruned (history_limit in config)")

@@ -101,15 +101,14 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	case err != nil:
 		return nil, b.definitelyFailed(ctx, r, before, err)
 	}
-	done, err := b.finish(ctx, r, m)
+	tainted := false
+	err = parallel(
+		func() error { return b.finish(ctx, r, m) },
+		func() error { tainted = r.outcome == outcomeIssued && b.System().Tainted(); return nil },
+	)
 	if err != nil {
 		return nil, err
 	}
-	tainted := false
-	_ = parallel(
-		func() error { b.announce(ctx, t, done); return nil },
-		func() error { tainted = r.outcome == outcomeIssued && b.System().Tainted(); return nil },
-	)
 	if !r.byClock && b.gate.closed(b.now()) {
 		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
 		b.looks.signal()
@@ -253,12 +252,11 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.Ref, cause, heals).because(cause)
 }
 
-// finish stores the outcome of a rotation that C1 carried out, and returns its
-// record.
-func (b *backend) finish(ctx context.Context, r rotation, m *material) (done record, err error) {
+// finish stores the outcome of a rotation that C1 carried out.
+func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	t, now := r.target, b.now()
 	t.Version++
-	done = record{
+	done := record{
 		origin: t.Attempt.origin, Version: t.Version, Outcome: r.outcome, FinishedAt: now,
 		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
 		ExpiresAt: m.ExpiresAt, Warning: m.Warning,
@@ -284,17 +282,18 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) (done rec
 	if r.keep != nil {
 		t.keep(r.keep, r.session.config, m, previous)
 		if err := b.storeKept(ctx, t, attempt); err != nil {
-			return done, b.holdUntilStored(ctx, r, attempt, err)
+			return b.holdUntilStored(ctx, r, attempt, err)
 		}
 	} else {
 		t.unschedule()
 		if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
 			b.abandon(ctx, r, m)
-			return done, failWith(statusOutcomeUnknown,
+			return failWith(statusOutcomeUnknown,
 				"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
 		}
 	}
-	return done, nil
+	b.announce(ctx, t, done)
+	return nil
 }
 
 // pointFingerprint is the write that makes the newest secret known to lookup;

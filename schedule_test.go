@@ -547,3 +547,19 @@ func TestLookupSaysWhenScheduledMaterialWasHandedOut(t *testing.T) {
 	require.Equal(t, false, found["current"])
 	require.Equal(t, e.history("decoys/bait")[0]["finished_at"], found["valid_until"])
 }
+
+// A rotation tells as much as a check, so with equal periods C1 is asked once.
+func TestNoDriftCheckIsPlannedThatARotationMakesNeedless(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.write("config", "drift_check_period", "24h")
+	ref := connectorTarget(e.scheduled("hr", "rotation_period", "24h"))
+	require.Zero(t, e.state(ref).VerifyAt)
+	e.write("connectors/hr", "rotation_period", "720h")
+	planned := e.state(ref).VerifyAt
+	require.WithinDuration(t, e.clock.now().Add(24*time.Hour), planned, 24*time.Hour/10)
+	e.write("connectors/hr", "rotation_period", "48h")
+	require.Equal(t, planned, e.state(ref).VerifyAt, "it stays as planned")
+	e.after(50 * time.Hour)
+	require.True(t, e.state(ref).VerifyAt.Before(e.state(ref).NextRotation))
+}

@@ -96,9 +96,12 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 		if verifyDue {
 			b.lookAgain(ctx, s, t, out)
 		}
-		stored, err := b.rotateByClock(ctx, s, t, out)
+		stored, planned, err := b.rotateByClock(ctx, s, t, out)
 		if err != nil {
 			return nil, err
+		}
+		if planned {
+			return t, nil
 		}
 		if (attemptDue || verifyDue) && !stored {
 			return t, b.storeWithNextLook(ctx, t)
@@ -136,33 +139,33 @@ func (b *backend) restorePointer(ctx context.Context, t *target) error {
 }
 
 // rotateByClock rotates a scheduled target whose turn has come, and reports
-// whether that stored the state.
-func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out *settled) (stored bool, err error) {
+// whether that stored the state, and with it the due entry for the next look.
+func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out *settled) (stored, planned bool, err error) {
 	at := t.rotationAt()
 	early := b.now().Before(at) && (t.Trouble == nil || t.Trouble.Revision == s.config.Revision)
 	if at.IsZero() || early || b.System().Tainted() {
-		return false, nil
+		return false, false, nil
 	}
 	bind, err := b.scheduledBinding(ctx, t.Ref, t.Binding)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	if bind == nil {
 		// The process died while the binding was written or deleted.
 		t.unschedule()
-		return true, b.storeWithNextLook(ctx, t)
+		return true, true, b.storeWithNextLook(ctx, t)
 	}
 	if err := s.serves(t.Tenant); err != nil {
 		t.troubled(s.config, b.now(), err)
-		return true, b.storeWithNextLook(ctx, t)
+		return true, true, b.storeWithNextLook(ctx, t)
 	}
 	turn, err := b.turn(ctx, s, out)
 	if err != nil {
-		return false, b.worker.ctx.Err()
+		return false, false, b.worker.ctx.Err()
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
 	if !pilot {
-		return false, nil // somebody who asked waits for this lock
+		return false, false, nil // somebody who asked waits for this lock
 	}
 	err = b.safely(t.Ref, func() error {
 		return b.rotateFlight(turn, fl, rotation{
@@ -172,14 +175,17 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	b.flights.land(t.Ref, fl, t, bind, err)
 	var full *userError
 	switch {
-	case err == nil || c1api.AsError(err) != nil:
+	case err == nil:
+		out.asked(nil)
+		return true, true, nil
+	case c1api.AsError(err) != nil:
 		out.asked(err)
-		return true, nil //nolint:nilerr // what C1 said is told in out; the state is stored
+		return true, false, nil //nolint:nilerr // what C1 said is told in out; the state is stored
 	case errors.As(err, &full) && full.status == http.StatusTooManyRequests:
 		t.troubled(s.config, b.now(), err) // before C1 was asked
-		return true, b.storeWithNextLook(ctx, t)
+		return true, true, b.storeWithNextLook(ctx, t)
 	default:
-		return false, err // storage
+		return false, false, err // storage
 	}
 }
 

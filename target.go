@@ -360,9 +360,9 @@ func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error)
 }
 
 // writeTarget stores the state, and beside it in the same round whatever is
-// given, and keeps attention/ in step: a new reason is written in the same
-// round, one that has passed is dropped after. In the ordinary case it is one
-// write.
+// given, and drops what leads to records that are kept no longer. It keeps
+// attention/ in step: a new reason is written in the same round, one that has
+// passed is dropped after. In the ordinary case it is one write.
 func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...func(context.Context) error) error {
 	problems := t.problems()
 	before := t.Attention
@@ -394,6 +394,10 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 	for _, write := range beside {
 		writes = append(writes, func() error { return write(ctx) })
 	}
+	for _, fp := range gone {
+		// Only untidy if it stays, and only lost a little early if the rest fails.
+		writes = append(writes, func() error { _ = s.Delete(ctx, fingerprintPrefix+fp); return nil })
+	}
 	for _, reason := range added {
 		writes = append(writes, func() error {
 			return s.Put(ctx, &logical.StorageEntry{Key: attentionKey(reason, t.Ref)})
@@ -406,9 +410,6 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 	// What is left to drop is only untidy if it stays.
 	for _, reason := range passed {
 		_ = s.Delete(ctx, attentionKey(reason, t.Ref))
-	}
-	for _, fp := range gone {
-		_ = s.Delete(ctx, fingerprintPrefix+fp)
 	}
 	return nil
 }

@@ -412,8 +412,10 @@ func TestRotationsAreAnnouncedAsEvents(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	e.vend("connector-creds/hr")
+	e.b.work.wg.Wait() // nobody else waits for an event
 	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", Status: http.StatusConflict, Times: 1})
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	e.b.work.wg.Wait()
 	require.Len(t, e.events.Events, 2)
 	good, bad := e.events.Events[0], e.events.Events[1]
 	require.EqualValues(t, "c1/connector-rotate", good.Type)

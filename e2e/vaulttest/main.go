@@ -5,6 +5,7 @@ package vaulttest
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -44,8 +45,9 @@ func cleanUp() {
 const parallelTests = 6
 
 // Main runs the tests of a package, and ends what they left running even when
-// they are interrupted.
-func Main(m *testing.M) {
+// they are interrupted. What is to be done after them learns whether all passed,
+// and fails the run by an error.
+func Main(m *testing.M, after ...func(passed bool) error) {
 	flag.Parse()
 	chosen := false
 	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
@@ -67,5 +69,11 @@ func Main(m *testing.M) {
 	}()
 	code := m.Run()
 	cleanUp()
+	for _, f := range after {
+		if err := f(code == 0); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	os.Exit(code)
 }

@@ -72,7 +72,10 @@ func (c *Client) paceBackground(ctx context.Context) *Error {
 		return noPace(ctx)
 	}
 	defer c.backgroundPace.Release(1)
-	kept := float64(c.limiter.Burst() / 2)
+	kept := 0.0 // an interactive call waits for at most one token, and never behind another
+	if c.limiter.Burst() >= 4 {
+		kept = 1
+	}
 	for {
 		now := time.Now()
 		lacking := 1 + kept - c.limiter.TokensAt(now)

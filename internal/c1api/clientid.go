@@ -16,8 +16,10 @@ import (
 // maxClientIDLength is far above what C1 makes (about 50 characters).
 const maxClientIDLength = 512
 
+const maxHostLabel = 63 // RFC 1035, 2.3.4
+
 var (
-	hostLabel   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	hostLabel   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$`)
 	clientIDUse = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
 )
 
@@ -94,7 +96,7 @@ func checkHost(hostport string) error {
 		return errors.New("host is longer than a DNS name may be")
 	}
 	for label := range strings.SplitSeq(host, ".") {
-		if !hostLabel.MatchString(label) {
+		if len(label) > maxHostLabel || !hostLabel.MatchString(label) {
 			return errors.New("host is not a valid DNS name")
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -111,6 +112,27 @@ func parseRoots(pemText string) (*x509.CertPool, error) {
 	if strings.TrimSpace(pemText) == "" {
 		return nil, nil
 	}
+	lastRoots.mu.Lock()
+	defer lastRoots.mu.Unlock()
+	if lastRoots.pool == nil || lastRoots.pem != pemText {
+		pool, err := newRoots(pemText)
+		if err != nil {
+			return nil, err
+		}
+		lastRoots.pem, lastRoots.pool = pemText, pool
+	}
+	return lastRoots.pool, nil
+}
+
+// lastRoots are shared by the clients of a process: mounts mostly trust the same
+// authority, and the system's roots take 40 kB each time.
+var lastRoots struct {
+	mu   sync.Mutex
+	pem  string
+	pool *x509.CertPool
+}
+
+func newRoots(pemText string) (*x509.CertPool, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool() // a system without roots still has ours

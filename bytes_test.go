@@ -1,0 +1,144 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+)
+
+// weighed counts what is written, by the first part of the key.
+type weighed struct {
+	logical.Storage
+	mu      sync.Mutex
+	puts    map[string]int
+	deletes map[string]int
+	bytes   int // keys and values of what was put, keys of what was deleted
+}
+
+func (w *weighed) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.puts, w.deletes, w.bytes = map[string]int{}, map[string]int{}, 0
+}
+
+func (w *weighed) Put(ctx context.Context, e *logical.StorageEntry) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	prefix, _, _ := strings.Cut(e.Key, "/")
+	w.puts[prefix]++
+	w.bytes += len(e.Key) + len(e.Value)
+	return w.Storage.Put(ctx, e)
+}
+
+func (w *weighed) Delete(ctx context.Context, key string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	prefix, _, _ := strings.Cut(key, "/")
+	w.deletes[prefix]++
+	w.bytes += len(key)
+	return w.Storage.Delete(ctx, key)
+}
+
+// weight is what something wrote, the mount's own watermark aside.
+type weight struct{ puts, deletes, bytes int }
+
+func (w *weighed) of(do func()) weight {
+	w.reset()
+	do()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sum := weight{bytes: w.bytes}
+	for prefix, n := range w.puts {
+		if prefix == watermarkKey {
+			sum.bytes -= n * (len(watermarkKey) + len("28401234"))
+			continue
+		}
+		sum.puts += n
+	}
+	for _, n := range w.deletes {
+		sum.deletes += n
+	}
+	return sum
+}
+
+func (w *weighed) sizeOf(t *testing.T, ref targetRef) int {
+	t.Helper()
+	entry, err := w.Get(context.Background(), targetPrefix+ref.key())
+	require.NoError(t, err)
+	return len(entry.Value)
+}
+
+// The arithmetic of docs/scale.md begins with these numbers.
+func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
+	t.Parallel()
+	bounds := map[int]struct{ clock, check, leased, clockState, leasedState int }{ // by records
+		0:   {clock: 2_700, check: 1_100, leased: 2_100, clockState: 300, leasedState: 250},
+		20:  {clock: 19_500, check: 9_300, leased: 26_500, clockState: 9_000, leasedState: 12_500},
+		200: {clock: 161_000, check: 80_500, leased: 243_000, clockState: 80_000, leasedState: 121_000},
+	}
+	if raceEnabled {
+		delete(bounds, 200)
+	}
+	inBubble(t, func(e *engine) {
+		w := &weighed{Storage: e.storage.Storage}
+		w.reset()
+		e.storage.Storage = w
+		e.write("config", "history_limit", 200, "drift_check_period", "40m")
+		clock, lease := e.c1.NewConnector("clock"), e.c1.NewConnector("lease")
+		byClock, byLease := connectorTarget(clock), connectorTarget(lease)
+		e.must(logical.CreateOperation, "connectors/by-clock", fields("app_id", clock.AppID, "connector_id", clock.ConnectorID,
+			"rotate_on", "schedule", "rotation_period", "1h", "skip_initial_rotation", true))
+		e.must(logical.CreateOperation, "connectors/by-lease", fields("app_id", lease.AppID, "connector_id", lease.ConnectorID, "rotate_on", "read"))
+		until := func(at time.Time) { pass(time.Until(at) + time.Second) }
+		for _, n := range slices.Sorted(maps.Keys(bounds)) {
+			most := bounds[n]
+			for len(e.state(byClock).Records) < n {
+				until(e.state(byClock).nextLook())
+			}
+			size := w.sizeOf(t, byClock)
+			require.LessOrEqual(t, size, most.clockState)
+			if at := e.state(byClock).VerifyAt; !at.IsZero() {
+				check := w.of(func() { until(at) })
+				require.LessOrEqual(t, check.bytes, most.check)
+				require.LessOrEqual(t, check.puts, 2, "the state, and when to look next")
+				require.LessOrEqual(t, check.deletes, 1)
+				t.Logf("%3d records: a drift check: %+v", n, check)
+			}
+			rotation := w.of(func() { until(e.state(byClock).NextRotation) })
+			require.LessOrEqual(t, rotation.bytes, most.clock)
+			require.LessOrEqual(t, rotation.puts, 5)
+			require.LessOrEqual(t, rotation.deletes, 3, "two due entries, and the pointer of the oldest record")
+			t.Logf("%3d records: scheduled: state %d bytes; a rotation: %+v, puts %v, deletes %v", n, size, rotation, w.puts, w.deletes)
+		}
+		for _, n := range slices.Sorted(maps.Keys(bounds)) {
+			most := bounds[n]
+			for len(e.state(byLease).Records) < n {
+				_, err := e.revoke(e.vend("connector-creds/by-lease").Secret)
+				require.NoError(t, err)
+			}
+			size := w.sizeOf(t, byLease)
+			require.LessOrEqual(t, size, most.leasedState)
+			var secret *logical.Secret
+			rotation := w.of(func() { secret = e.vend("connector-creds/by-lease").Secret })
+			require.LessOrEqual(t, rotation.bytes, most.leased)
+			require.LessOrEqual(t, rotation.puts, 4)
+			look := w.of(func() { pass(2 * time.Minute) })
+			require.LessOrEqual(t, look.puts, 1, "the look at its settle time plans its end")
+			require.LessOrEqual(t, look.deletes, 1)
+			require.LessOrEqual(t, look.bytes, 200)
+			end := w.of(func() { _, _ = e.revoke(secret) })
+			require.LessOrEqual(t, end.puts, 1)
+			t.Logf("%3d records: leased: state %d bytes; a rotation: %+v, its look: %+v, its end: %+v", n, size, rotation, look, end)
+		}
+	})
+}
