@@ -7,7 +7,11 @@
 package bench
 
 import (
+	"bytes"
 	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -20,7 +24,58 @@ var (
 	write = flag.String("write", "", "write the report to this Markdown file, with its plots beside it in benchmarks/")
 )
 
-func TestMain(m *testing.M) { vaulttest.Main(m) }
+func TestMain(m *testing.M) { vaulttest.Main(m, finish) }
+
+// finish prints what was measured, and writes it where -write says, unless a
+// part of it is missing.
+func finish(passed bool) error {
+	if len(results.report.Comparisons) == 0 {
+		return nil
+	}
+	fmt.Println()
+	if err := results.report.WriteTable(os.Stdout); err != nil {
+		return err
+	}
+	if *write == "" || !passed {
+		return nil
+	}
+	return writeReport(&results.report, *write)
+}
+
+// writeReport replaces a report and its plots.
+func writeReport(r *report.Report, path string) error {
+	info, err := runInfo()
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := r.WriteMarkdown(&text, info); err != nil {
+		return err
+	}
+	plots := filepath.Join(filepath.Dir(path), report.PlotDir)
+	if err := os.MkdirAll(plots, 0o755); err != nil {
+		return err
+	}
+	stale, err := filepath.Glob(filepath.Join(plots, "*.svg"))
+	if err != nil {
+		return err
+	}
+	for _, file := range stale {
+		if err := os.Remove(file); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.Plots {
+		var svg bytes.Buffer
+		if err := p.WriteSVG(&svg); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(plots, p.File), svg.Bytes(), 0o644); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, text.Bytes(), 0o644)
+}
 
 // results are what the benchmarks of this process have measured so far.
 var results struct {

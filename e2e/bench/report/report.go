@@ -5,14 +5,47 @@
 // tables and SVG plots.
 package report
 
+import (
+	"math"
+	"slices"
+)
+
 // Sample are the values that one side reached, one per round.
 type Sample []float64
+
+// Median returns NaN when there are no values.
+func (s Sample) Median() float64 {
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	half := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[half]
+	}
+	return (sorted[half-1] + sorted[half]) / 2
+}
+
+// Spread returns the lowest and the highest value.
+func (s Sample) Spread() (lowest, highest float64) {
+	if len(s) == 0 {
+		return math.NaN(), math.NaN()
+	}
+	return slices.Min(s), slices.Max(s)
+}
 
 // Goal is a bound on the ratio ours/theirs, or on ours where there is nothing
 // to compare it with. One of both is set.
 type Goal struct {
 	AtLeast float64
 	AtMost  float64
+}
+
+func (g Goal) metBy(value float64) bool {
+	if g.AtLeast != 0 {
+		return value >= g.AtLeast
+	}
+	return value <= g.AtMost
 }
 
 // Comparison is one row of the table.
@@ -24,6 +57,33 @@ type Comparison struct {
 	Rival   string // against whom, e.g. "KV v2, external"; "" for nobody
 	Theirs  Sample // round for round beside Ours; nil if Rival is ""
 	Goal    *Goal  // nil: reported without a goal
+}
+
+// Ratios returns ours/theirs, round for round: what slowed a round slowed both.
+func (c Comparison) Ratios() Sample {
+	ratios := make(Sample, min(len(c.Ours), len(c.Theirs)))
+	for i := range ratios {
+		ratios[i] = c.Ours[i] / c.Theirs[i]
+		if c.Ours[i] == c.Theirs[i] {
+			ratios[i] = 1 // also where both are 0
+		}
+	}
+	return ratios
+}
+
+// Ratio returns the median of Ratios, NaN where there is no rival.
+func (c Comparison) Ratio() float64 { return c.Ratios().Median() }
+
+// Met reports whether the goal is met, as it is where there is none.
+func (c Comparison) Met() bool {
+	switch {
+	case c.Goal == nil:
+		return true
+	case c.Rival == "":
+		return c.Goal.metBy(c.Ours.Median())
+	default:
+		return c.Goal.metBy(c.Ratio())
+	}
 }
 
 // Series is one line of a plot: Y[i] was reached at X[i].
