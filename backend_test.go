@@ -131,7 +131,8 @@ func (s *faultyStorage) Delete(ctx context.Context, key string) error {
 // system is what Vault tells of itself; tests change it while the worker asks.
 type system struct {
 	logical.StaticSystemView
-	mu sync.Mutex
+	mu    sync.Mutex
+	asked int // how often, each a call from the plugin to Vault
 }
 
 func newSystem() *system {
@@ -153,16 +154,45 @@ func (s *system) become(state consts.ReplicationState) {
 	s.ReplicationStateVal = state
 }
 
-func (s *system) Tainted() bool {
+// ask counts a call; the caller must unlock.
+func (s *system) ask() *sync.Mutex {
+	s.mu.Lock()
+	s.asked++
+	return &s.mu
+}
+
+// questions returns how often it was asked since the last call.
+func (s *system) questions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	n := s.asked
+	s.asked = 0
+	return n
+}
+
+func (s *system) Tainted() bool {
+	defer s.ask().Unlock()
 	return s.TaintedVal
 }
 
 func (s *system) ReplicationState() consts.ReplicationState {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.ask().Unlock()
 	return s.ReplicationStateVal
+}
+
+func (s *system) LocalMount() bool {
+	defer s.ask().Unlock()
+	return s.LocalMountVal
+}
+
+func (s *system) DefaultLeaseTTL() time.Duration {
+	defer s.ask().Unlock()
+	return s.DefaultLeaseTTLVal
+}
+
+func (s *system) MaxLeaseTTL() time.Duration {
+	defer s.ask().Unlock()
+	return s.MaxLeaseTTLVal
 }
 
 // engine is one mount on a storage that can fail, with an emulated C1 over TLS.

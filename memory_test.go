@@ -235,32 +235,34 @@ func TestMemoryIsBoundedAndForgottenAtTheEnd(t *testing.T) {
 	require.Empty(t, m.known)
 }
 
-// Exact, per request and per rotation: what Vault's storage is asked for.
-func TestStorageOperationsPerRequest(t *testing.T) {
+// Exact, per request: what Vault is asked for, each time a call from process to
+// process. The first on a mount that has just started has more to read.
+func TestCallsToVaultPerRequest(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	e.scheduled("shared")
 	other := e.c1.NewConnector("other")
 	e.must(logical.CreateOperation, "connectors/own", fields("app_id", other.AppID, "connector_id", other.ConnectorID, "rotate_on", "read"))
 	for _, cost := range []struct {
-		name string
-		op   logical.Operation
-		path string
-		// On a mount that has just started, and from then on.
-		gets, puts, deletes                int
-		laterGets, laterPuts, laterDeletes int
+		name         string
+		op           logical.Operation
+		path         string
+		first, later operations
+		system       int // questions about the mount and the node, the framework's one or two among them
 	}{
-		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", 2, 0, 0, 0, 0, 0},
-		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", 3, 5, 1, 0, 5, 1},
-		{"a leased rotation", logical.ReadOperation, "connector-creds/own", 3, 4, 0, 0, 4, 0},
-		{"a binding's read", logical.ReadOperation, "connectors/own", 2, 0, 0, 0, 0, 0},
+		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", operations{gets: 2}, operations{}, 0},
+		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 3, puts: 5, deletes: 1}, operations{puts: 5, deletes: 1}, 2},
+		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 3, puts: 4}, operations{puts: 4}, 4},
+		{"a binding's read", logical.ReadOperation, "connectors/own", operations{gets: 2}, operations{}, 1},
 	} {
 		e.restart()
 		e.storage.operations()
 		e.must(cost.op, cost.path, nil)
-		require.Equal(t, operations{gets: cost.gets, puts: cost.puts, deletes: cost.deletes}, e.storage.operations(), "%s, the first", cost.name)
+		require.Equal(t, cost.first, e.storage.operations(), "%s, the first", cost.name)
+		e.system.questions()
 		e.must(cost.op, cost.path, nil)
-		require.Equal(t, operations{gets: cost.laterGets, puts: cost.laterPuts, deletes: cost.laterDeletes}, e.storage.operations(), cost.name)
+		require.Equal(t, cost.later, e.storage.operations(), cost.name)
+		require.Equal(t, cost.system, e.system.questions(), cost.name)
 	}
 	require.Equal(t, 5, e.c1.Requests(c1test.OpRotateConnector))
 }
