@@ -342,10 +342,29 @@ func (b *backend) storeOutcome(ctx context.Context, t *target, beside ...func(co
 		err = writeTarget(store, b.storage, t, beside...)
 		cancel()
 		if err == nil {
+			b.tidy(ctx, t)
 			return nil
 		}
 	}
 	return err
+}
+
+// tidy drops the pointers of records that are kept no longer. Nobody waits for
+// it, and one that stays is only untidy.
+func (b *backend) tidy(ctx context.Context, t *target) {
+	gone := t.pruned
+	t.pruned = nil
+	if len(gone) == 0 || !b.work.enter() {
+		return
+	}
+	go func() {
+		defer b.work.leave()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		for _, fp := range gone {
+			_ = b.storage.Delete(ctx, fingerprintPrefix+fp)
+		}
+	}()
 }
 
 // abandon ends a credential whose rotation could not be stored. Storage most

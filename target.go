@@ -121,7 +121,8 @@ type target struct {
 	Attention []string `json:"attention,omitempty"`
 	Records   []record `json:"records,omitempty"` // oldest first
 
-	historyLimit int // how many records to keep, from config; 0 keeps all
+	historyLimit int      // how many records to keep, from config; 0 keeps all
+	pruned       []string // fingerprints of records that are gone, still in storage
 }
 
 // fingerprintPointer is what fingerprint/<sha256> holds.
@@ -314,7 +315,7 @@ func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target,
 // changed in place.
 func (t *target) copied() *target {
 	c := *t
-	c.historyLimit = 0
+	c.historyLimit, c.pruned = 0, nil
 	c.Attempt = copyOf(t.Attempt)
 	if c.Attempt != nil {
 		c.Attempt.dueMinute = 0
@@ -360,9 +361,9 @@ func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error)
 }
 
 // writeTarget stores the state, and beside it in the same round whatever is
-// given, and drops what leads to records that are kept no longer. It keeps
-// attention/ in step: a new reason is written in the same round, one that has
-// passed is dropped after. In the ordinary case it is one write.
+// given, and keeps attention/ in step: a new reason is written in the same
+// round, one that has passed is dropped after. In the ordinary case it is one
+// write. What leads to records that are kept no longer is left in t.pruned.
 func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...func(context.Context) error) error {
 	problems := t.problems()
 	before := t.Attention
@@ -394,10 +395,6 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 	for _, write := range beside {
 		writes = append(writes, func() error { return write(ctx) })
 	}
-	for _, fp := range gone {
-		// Only untidy if it stays, and only lost a little early if the rest fails.
-		writes = append(writes, func() error { _ = s.Delete(ctx, fingerprintPrefix+fp); return nil })
-	}
 	for _, reason := range added {
 		writes = append(writes, func() error {
 			return s.Put(ctx, &logical.StorageEntry{Key: attentionKey(reason, t.Ref)})
@@ -411,6 +408,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 	for _, reason := range passed {
 		_ = s.Delete(ctx, attentionKey(reason, t.Ref))
 	}
+	t.pruned = append(t.pruned, gone...)
 	return nil
 }
 

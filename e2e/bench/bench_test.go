@@ -8,10 +8,12 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -32,6 +34,9 @@ func finish(passed bool) error {
 	if len(results.report.Comparisons) == 0 {
 		return nil
 	}
+	inOrder(results.report.Comparisons, func(c report.Comparison) string { return c.Section })
+	inOrder(results.report.Plots, func(p report.Plot) string { return p.Section })
+	inOrder(results.report.Notes, func(n report.Note) string { return n.Section })
 	fmt.Println()
 	if err := results.report.WriteTable(os.Stdout); err != nil {
 		return err
@@ -40,6 +45,18 @@ func finish(passed bool) error {
 		return nil
 	}
 	return writeReport(&results.report, *write)
+}
+
+// sections are in the order of the report: what users do all day comes first.
+var sections = []string{
+	sectionReads, sectionProxy, sectionLeased, sectionOverhead, sectionScheduled, sectionStart, sectionStorm, sectionTokens, sectionProcess,
+}
+
+// inOrder sorts by section, and leaves what stands in one as it was measured.
+func inOrder[T any](list []T, section func(T) string) {
+	slices.SortStableFunc(list, func(a, b T) int {
+		return cmp.Compare(slices.Index(sections, section(a)), slices.Index(sections, section(b)))
+	})
 }
 
 // writeReport replaces a report and its plots.

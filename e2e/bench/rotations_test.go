@@ -161,7 +161,7 @@ func (l *leased) throughput(n int, path func(i int) string) func(*testing.B) flo
 func BenchmarkLeasedRotation(b *testing.B) {
 	rounds, reads := 5, 200 // a tenth of them per client when all read together
 	if *full {
-		rounds, reads = 9, 1000
+		rounds, reads = 9, 500
 	}
 	for _, on := range []struct {
 		storage, name string
@@ -252,7 +252,7 @@ func c1Client(b *testing.B, caCert string) *http.Client {
 func BenchmarkOverheadOverC1(b *testing.B) {
 	rounds, reads := 5, 20
 	if *full {
-		rounds, reads = 9, 100
+		rounds, reads = 9, 50
 	}
 	for _, on := range []struct{ storage, name string }{{vaulttest.Inmem, "in memory"}, {vaulttest.Raft, "Raft"}} {
 		latency := "latency (p50), one client, storage " + on.name

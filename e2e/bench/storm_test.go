@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	stormSection = "After an outage of C1"
+	sectionStorm = "After an outage of C1"
 
 	stormLatency = 100 * time.Millisecond // of a rotation at C1
 	stormCap     = 100                    // requests per second that config allows
@@ -226,7 +226,7 @@ func (s *storm) report(rotations []c1test.Entry, idle, draining []stormRead) {
 		took.Round(time.Second), first.Sub(s.back).Round(time.Second), len(idle), len(draining))
 
 	compare(report.Comparison{
-		Section: stormSection, Measure: "share of the permitted rate that is used while draining", Unit: "requests/s",
+		Section: sectionStorm, Measure: "share of the permitted rate that is used while draining", Unit: "requests/s",
 		Ours: report.Sample{rate}, Rival: "the cap in config", Theirs: report.Sample{stormCap},
 		Goal: &report.Goal{AtLeast: 0.95},
 	})
@@ -237,12 +237,12 @@ func (s *storm) report(rotations []c1test.Entry, idle, draining []stormRead) {
 		ours, theirs := stormPercentile(draining, c.share), stormPercentile(idle, c.share)
 		s.b.Logf("p%.0f of leased reads: %.0f ms while draining, %.0f ms while idle", 100*c.share, ours, theirs)
 		compare(report.Comparison{
-			Section: stormSection, Measure: fmt.Sprintf("leased reads while draining, p%.0f", 100*c.share), Unit: "ms",
+			Section: sectionStorm, Measure: fmt.Sprintf("leased reads while draining, p%.0f", 100*c.share), Unit: "ms",
 			Ours: report.Sample{ours}, Rival: "the same, idle", Theirs: report.Sample{theirs}, Goal: c.goal,
 		})
 	}
 	plot(report.Plot{
-		File: "drain-rate.svg", Section: stormSection,
+		File: "drain-rate.svg", Section: sectionStorm,
 		Title: fmt.Sprintf("Draining %d overdue bindings", len(s.scheduled)),
 		X:     "seconds since the first of them", Y: "rotations per second",
 		Series: []report.Series{
@@ -251,7 +251,7 @@ func (s *storm) report(rotations []c1test.Entry, idle, draining []stormRead) {
 		},
 	})
 	note(report.Note{
-		Section: stormSection,
+		Section: sectionStorm,
 		Text: fmt.Sprintf("%d scheduled bindings fell due while C1 was out of reach; then it answered each rotation after %d ms, with `max_requests_per_second=%d` and `rotation_workers=%d`. "+
 			"So that no second sees more than the cap, the engine aims at 4 %% less. Meanwhile %d readers made %d leased reads per second, which count for the rate too. Their percentiles are of %d reads while draining and %d before the outage.",
 			len(s.scheduled), stormLatency.Milliseconds(), stormCap, stormWorkers,

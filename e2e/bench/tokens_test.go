@@ -17,7 +17,11 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
-const mintCallers = 1000
+const (
+	sectionTokens = "Access tokens"
+
+	mintCallers = 1000
+)
 
 // BenchmarkTokenMints counts the access tokens that C1 issues to a fresh mount
 // whose first callers all come at once.
@@ -34,7 +38,7 @@ func BenchmarkTokenMints(b *testing.B) {
 		least = append(least, 1)
 	}
 	compare(report.Comparison{
-		Section: "Access tokens", Unit: "requests to the token endpoint",
+		Section: sectionTokens, Unit: "requests to the token endpoint",
 		Measure: fmt.Sprintf("%d first callers at once, on a fresh mount", mintCallers),
 		Ours:    mints, Rival: "the least possible", Theirs: least, Goal: &report.Goal{AtMost: 1},
 	})

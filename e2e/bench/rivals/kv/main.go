@@ -15,11 +15,15 @@ import (
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/plugin"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/bench/heapdump"
 )
 
 func main() {
+	logger := hclog.New(&hclog.LoggerOptions{JSONFormat: true})
+	heapdump.OnSignal(func(err error) { logger.Error("no heap profile", "error", err) })
 	if err := plugin.ServeMultiplex(&plugin.ServeOpts{BackendFactoryFunc: factory}); err != nil {
-		hclog.New(&hclog.LoggerOptions{JSONFormat: true}).Error("the plugin stopped", "error", err)
+		logger.Error("the plugin stopped", "error", err)
 		os.Exit(1)
 	}
 }
