@@ -45,7 +45,8 @@ const introduction = `# Benchmarks
 The engine beside what users would pick instead, on real servers. The sides take
 turns within one run on one machine, so that whatever slows one slows all. A value
 is the median of the rounds, a ratio is the median of ours/theirs round for round.
-A goal is a bound on the ratio, or on ours where nobody is beside. This file is written by ` + "`make bench-full`" + `.
+A goal is a bound on the ratio, or on ours where nobody is beside. This file is written by ` + "`make bench`" + ` and, with
+more rounds and bindings, by ` + "`make bench-full`" + `.
 
 `
 
