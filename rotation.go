@@ -221,7 +221,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 func (b *backend) definitelyFailed(ctx context.Context, r rotation, before target, cause error) error {
 	t, now := r.target, b.now()
 	failed := record{origin: t.Attempt.origin, Outcome: outcomeFailed, FinishedAt: now, Error: cause.Error()}
-	t.Attempt, t.Records = before.Attempt, before.Records
+	t.Attempt, t.Records, t.pruned = before.Attempt, before.Records, nil // what begin pushed out is back
 	t.addRecord(failed)
 	if r.byClock && !concernsAll(cause) {
 		t.troubled(r.session.config, now, cause)

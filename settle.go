@@ -361,5 +361,9 @@ func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
 	if err := b.putNextLook(store, t); err != nil {
 		return err
 	}
-	return writeTarget(store, b.storage, t)
+	if err := writeTarget(store, b.storage, t); err != nil {
+		return err
+	}
+	b.tidy(ctx, t)
+	return nil
 }

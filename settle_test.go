@@ -375,3 +375,25 @@ func TestTargetKeysRoundTrip(t *testing.T) {
 		require.False(t, ok, bad)
 	}
 }
+
+// A record that is pushed out by settling takes its pointer along.
+func TestSettlingDropsThePointersOfRecordsThatAreKeptNoLonger(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.write("config", "history_limit", 2)
+	e.bindDecoy("bait", c1test.KindAccessToken)
+	pointer := func(resp *logical.Response) *logical.StorageEntry {
+		entry, err := e.storage.Get(context.Background(), fingerprintPrefix+resp.Data["fingerprint_sha256"].(string))
+		require.NoError(t, err)
+		return entry
+	}
+	first, second := e.write("decoy-creds/bait"), e.write("decoy-creds/bait")
+	require.NotNil(t, pointer(first))
+	e.c1.AddFault(c1test.Fault{Op: "rotateDecoy", DropBefore: true, Times: 1})
+	e.refused(logical.UpdateOperation, "decoy-creds/bait", nil)
+	e.after(5 * time.Minute)
+	e.b.work.wg.Wait()
+	require.Equal(t, outcomeFailed, e.history("decoys/bait")[0]["outcome"])
+	require.Nil(t, pointer(first))
+	require.NotNil(t, pointer(second))
+}
