@@ -172,18 +172,9 @@ func (p *processSide) pids(b *testing.B) []int {
 func (p *processSide) memory(b *testing.B) float64 {
 	b.Helper()
 	<-time.After(time.Second)
-	var kib int
+	var mib float64
 	for _, pid := range p.pids(b) {
-		status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
-		if err != nil {
-			b.Fatal(err)
-		}
-		_, rest, _ := strings.Cut(string(status), "VmRSS:")
-		n, err := strconv.Atoi(strings.Fields(rest + " none")[0])
-		if err != nil {
-			b.Fatalf("the process %d has no VmRSS: %v", pid, err)
-		}
-		kib += n
+		mib += residentMemory(b, pid)
 	}
-	return float64(kib) / 1024
+	return mib
 }

@@ -75,18 +75,24 @@ func startClock(b *testing.B, s *vaulttest.Server, mount string, workers, bindin
 // their rotations until drain.
 func (c *clock) plan(b *testing.B, at time.Time) {
 	b.Helper()
-	writeMany(b, c.clients, c.bindings, func(i int) (string, map[string]any) {
-		return c.Path(fmt.Sprintf("connectors/s%05d", i)), map[string]any{
-			"app_id": c.refs[i].AppID, "connector_id": c.refs[i].ConnectorID, "verify": false,
-			"rotate_on": "schedule", "skip_initial_rotation": true,
-			"rotation_schedule": fmt.Sprintf("%d %d * * *", at.Minute(), at.Hour()),
-		}
-	})
+	bindDueAt(b, c.Engine, c.clients, c.refs, at)
 	if !time.Now().Before(at) {
 		b.Fatal("the bindings were due before all of them were planned")
 	}
 	c.before = len(rotationTimes(c.Tenant))
 	c.held = c.Tenant.HoldNext(c1test.OpRotateConnector, "", c1test.BeforeCommit, c.workers)
+}
+
+// bindDueAt binds connectors that have a turn each day, the next at this minute.
+func bindDueAt(b *testing.B, e *vaulttest.Engine, clients []*api.Client, refs []c1test.ConnectorRef, at time.Time) {
+	b.Helper()
+	writeMany(b, clients, len(refs), func(i int) (string, map[string]any) {
+		return e.Path(fmt.Sprintf("connectors/s%05d", i)), map[string]any{
+			"app_id": refs[i].AppID, "connector_id": refs[i].ConnectorID, "verify": false,
+			"rotate_on": "schedule", "skip_initial_rotation": true,
+			"rotation_schedule": fmt.Sprintf("%d %d * * *", at.Minute(), at.Hour()),
+		}
+	})
 }
 
 // drain lets C1 go on and returns the rotations per second.

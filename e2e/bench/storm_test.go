@@ -8,10 +8,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,37 +98,12 @@ func (s *storm) bind(bindings int) (due time.Time) {
 	idle := stormSamples * stormPace / stormReaders * 5 / 4
 	began := time.Now()
 	due = began.Add(idle + time.Duration(bindings)*5*time.Millisecond).Truncate(time.Minute).Add(time.Minute).UTC()
-	work := make(chan int)
-	var failed atomic.Pointer[error]
-	var group sync.WaitGroup
 	refs := make([]c1test.ConnectorRef, bindings)
 	for i := range refs {
 		refs[i] = s.e.Tenant.NewConnector(fmt.Sprintf("Connector %d", i))
 		s.scheduled[refs[i].ConnectorID] = true
 	}
-	for range 16 {
-		client := s.e.Client(s.e.Root.Token())
-		group.Go(func() {
-			for i := range work {
-				_, err := client.Logical().WriteWithContext(s.b.Context(), s.e.Path(fmt.Sprintf("connectors/s%05d", i)), map[string]any{
-					"app_id": refs[i].AppID, "connector_id": refs[i].ConnectorID, "verify": false,
-					"rotate_on": "schedule", "skip_initial_rotation": true,
-					"rotation_schedule": fmt.Sprintf("%d %d * * *", due.Minute(), due.Hour()),
-				})
-				if err != nil {
-					failed.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	for i := range bindings {
-		work <- i
-	}
-	close(work)
-	group.Wait()
-	if err := failed.Load(); err != nil {
-		s.b.Fatalf("binding: %v", *err)
-	}
+	bindDueAt(s.b, s.e, clientsOf(s.e.Server), refs, due)
 	s.b.Logf("%d bindings made in %s, due in %s", bindings, time.Since(began).Round(time.Second), time.Until(due).Round(time.Second))
 	if time.Until(due) < idle {
 		s.b.Fatal("this machine makes bindings too slowly: too little time is left until they are due")
@@ -276,11 +249,14 @@ func stormPerSecond(rotations []c1test.Entry) report.Series {
 	return series
 }
 
-// stormPercentile is the nearest rank, in milliseconds.
+// stormPercentile is that of the reads' latencies, in milliseconds.
 func stormPercentile(reads []stormRead, share float64) float64 {
-	sorted := slices.SortedFunc(slices.Values(reads), func(x, y stormRead) int { return cmp.Compare(x.took, y.took) })
-	rank := int(math.Ceil(share * float64(len(sorted))))
-	return sorted[rank-1].took.Seconds() * 1000
+	took := make([]time.Duration, len(reads))
+	for i, r := range reads {
+		took[i] = r.took
+	}
+	slices.Sort(took)
+	return quantile(took, share).Seconds() * 1000
 }
 
 type stormRead struct {
