@@ -71,54 +71,16 @@ func (g *gate) pass(ctx context.Context, key string, when vaulttest.WriteWhen) e
 	return nil
 }
 
-// factory puts the gate before the storage that the engine keeps for its own
-// work and before that of every request.
+// factory puts the gate before the storage that the engine keeps, by which it
+// does all of its work: its requests' too.
 func (g *gate) factory(engine logical.Factory) logical.Factory {
 	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 		gated := *conf
-		gated.StorageView = g.storage(conf.StorageView)
-		backend, err := engine(ctx, &gated)
-		if err != nil {
-			return nil, err
+		if conf.StorageView != nil { // as it is while Vault asks for the version only
+			gated.StorageView = &gatedStorage{Storage: conf.StorageView, gate: g}
 		}
-		return &gatedBackend{Backend: backend, gate: g}, nil
+		return engine(ctx, &gated)
 	}
-}
-
-func (g *gate) storage(s logical.Storage) logical.Storage {
-	if s == nil { // while Vault asks for the version only
-		return nil
-	}
-	return &gatedStorage{Storage: s, gate: g}
-}
-
-type gatedBackend struct {
-	logical.Backend
-	gate *gate
-}
-
-func (b *gatedBackend) Initialize(ctx context.Context, req *logical.InitializationRequest) error {
-	req.Storage = b.gate.storage(req.Storage)
-	return b.Backend.Initialize(ctx, req)
-}
-
-func (b *gatedBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	req.Storage = b.gate.storage(req.Storage)
-	return b.Backend.HandleRequest(ctx, req)
-}
-
-func (b *gatedBackend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
-	req.Storage = b.gate.storage(req.Storage)
-	return b.Backend.HandleExistenceCheck(ctx, req)
-}
-
-// PluginVersion is what Vault compares with the version that the plugin is
-// registered under; a logical.Backend need not have it.
-func (b *gatedBackend) PluginVersion() logical.PluginVersion {
-	if versioner, ok := b.Backend.(logical.PluginVersioner); ok {
-		return versioner.PluginVersion()
-	}
-	return logical.EmptyPluginVersion
 }
 
 // gatedStorage asks the gate about each write that a rotation makes.

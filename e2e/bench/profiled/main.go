@@ -119,7 +119,9 @@ func (c *clock) call(name string) func() {
 func (c *clock) factory(engine logical.Factory) logical.Factory {
 	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 		timed := *conf
-		timed.StorageView = c.storage(conf.StorageView)
+		if conf.StorageView != nil { // as it is while Vault asks for the version only
+			timed.StorageView = &timedStorage{Storage: conf.StorageView, clock: c}
+		}
 		if conf.System != nil {
 			timed.System = &timedSystem{SystemView: conf.System, clock: c}
 		}
@@ -134,34 +136,16 @@ func (c *clock) factory(engine logical.Factory) logical.Factory {
 	}
 }
 
-func (c *clock) storage(s logical.Storage) logical.Storage {
-	if s == nil { // while Vault asks for the version only
-		return nil
-	}
-	return &timedStorage{Storage: s, clock: c}
-}
-
 type timedBackend struct {
 	logical.Backend
 	clock *clock
 }
 
-func (b *timedBackend) Initialize(ctx context.Context, req *logical.InitializationRequest) error {
-	req.Storage = b.clock.storage(req.Storage)
-	return b.Backend.Initialize(ctx, req)
-}
-
 func (b *timedBackend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	req.Storage = b.clock.storage(req.Storage)
 	if b.clock.path != "" && req.Operation == logical.ReadOperation && strings.Contains(req.Path, "-creds/") {
 		defer b.clock.start()()
 	}
 	return b.Backend.HandleRequest(ctx, req)
-}
-
-func (b *timedBackend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checkFound, exists bool, err error) {
-	req.Storage = b.clock.storage(req.Storage)
-	return b.Backend.HandleExistenceCheck(ctx, req)
 }
 
 // PluginVersion is one of the things a logical.Backend need not have.
