@@ -6,7 +6,6 @@ package bench
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -312,7 +311,7 @@ func startProxy(b *testing.B, r *readable) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	address := freeAddress(b)
+	address := vaulttest.FreeAddress(b)
 	dir := b.TempDir()
 	config := filepath.Join(dir, "proxy.hcl")
 	if err := os.WriteFile(config, fmt.Appendf(nil, proxyConfig, r.Addr(), address), 0o600); err != nil {
@@ -345,17 +344,6 @@ func startProxy(b *testing.B, r *readable) string {
 		return err
 	})
 	return proxy
-}
-
-func freeAddress(b *testing.B) string {
-	b.Helper()
-	var lc net.ListenConfig
-	l, err := lc.Listen(b.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 // passesThrough checks that the proxy answers nothing out of its cache.

@@ -24,7 +24,7 @@ const (
 	sectionStart = "Starting with many bindings"
 
 	firstTimeout = 10 * time.Minute
-	firstPolls   = 5 * time.Millisecond
+	firstPolls   = 5 * time.Millisecond // so often that the time says something
 	// settledAfter is how long after its first rotation a plugin is done with
 	// what a start sets off.
 	settledAfter = 3 * time.Second
@@ -122,7 +122,7 @@ func (s *started) unseal(b *testing.B) {
 
 func (s *started) readAsSoonAsPossible() (time.Time, error) {
 	var answered time.Time
-	err := within(firstTimeout, func() error {
+	err := vaulttest.Poll(firstPolls, firstTimeout, func() error {
 		secret, err := s.client.Logical().Read(s.readPath)
 		if err == nil && secret == nil {
 			err = errors.New("nothing to read")
@@ -136,7 +136,7 @@ func (s *started) readAsSoonAsPossible() (time.Time, error) {
 // rotatedAfter returns when the first rotation after so many was carried out.
 func (s *started) rotatedAfter(before int) (time.Time, error) {
 	var at time.Time
-	err := within(firstTimeout, func() error {
+	err := vaulttest.Poll(firstPolls, firstTimeout, func() error {
 		times := s.rotated()
 		if len(times) == before {
 			return errors.New("nothing was rotated")
@@ -145,20 +145,6 @@ func (s *started) rotatedAfter(before int) (time.Time, error) {
 		return nil
 	})
 	return at, err
-}
-
-// within tries until it succeeds, so often that the time says something.
-func within(timeout time.Duration, try func() error) error {
-	deadline := time.Now().Add(timeout)
-	ticker := time.NewTicker(firstPolls)
-	defer ticker.Stop()
-	for {
-		err := try()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		<-ticker.C
-	}
 }
 
 // plugin returns the process of the engine, the only one that the server runs.

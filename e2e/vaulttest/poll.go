@@ -14,14 +14,16 @@ const pollEvery = 100 * time.Millisecond
 // error when that takes longer than timeout.
 func Eventually(t testing.TB, timeout time.Duration, try func() error) {
 	t.Helper()
-	if err := poll(timeout, try); err != nil {
+	if err := Poll(pollEvery, timeout, try); err != nil {
 		t.Fatalf("not within %s: %v", timeout, err)
 	}
 }
 
-func poll(timeout time.Duration, try func() error) error {
+// Poll tries again and again, at this distance, until try returns nil or its
+// timeout has passed, and returns what try returned last.
+func Poll(every, timeout time.Duration, try func() error) error {
 	deadline := time.Now().Add(timeout)
-	ticker := time.NewTicker(pollEvery)
+	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
 		err := try()

@@ -60,7 +60,7 @@ func (s *Server) Stop() {
 	s.t.Helper()
 	plugins := s.PluginPIDs()
 	s.signalAndWait(syscall.SIGTERM)
-	if err := poll(pluginExitTimeout, func() error { return gone(plugins) }); err != nil {
+	if err := Poll(pollEvery, pluginExitTimeout, func() error { return gone(plugins) }); err != nil {
 		s.t.Logf("after the server had stopped: %v", err)
 		killAll(s.t, plugins)
 	}

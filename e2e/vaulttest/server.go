@@ -259,7 +259,7 @@ func (s *Server) Ready() {
 // eventually is Eventually, but gives up as soon as the server has died.
 func (s *Server) eventually(try func() error) {
 	s.t.Helper()
-	err := poll(startTimeout, func() error {
+	err := Poll(pollEvery, startTimeout, func() error {
 		select {
 		case <-s.exited:
 			s.t.Fatalf("the server ended by itself:\n%s", tail(s.ServerLog()))
@@ -345,6 +345,14 @@ func copyFile(from, to string, mode os.FileMode) error {
 		return err
 	}
 	return os.WriteFile(to, raw, mode)
+}
+
+// FreeAddress returns a loopback address that nobody listens on.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	addresses, err := freePorts(1)
+	fatalIf(t, err)
+	return addresses[0]
 }
 
 // freePorts returns loopback addresses that nobody listens on.

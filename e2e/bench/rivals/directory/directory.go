@@ -7,9 +7,7 @@
 package directory
 
 import (
-	"context"
 	"errors"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +15,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/jimlambrt/gldap"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
 )
 
 // Change is one modification of an entry.
@@ -39,10 +39,7 @@ type Directory struct {
 func Start(tb testing.TB, delay time.Duration) *Directory {
 	tb.Helper()
 	// A port that was free a moment ago: gldap does not say which one it chose.
-	addr, err := freeAddr(tb.Context())
-	if err != nil {
-		tb.Fatalf("finding a port for the directory: %v", err)
-	}
+	addr := vaulttest.FreeAddress(tb)
 	d := &Directory{addr: addr, delay: delay, done: make(chan struct{})}
 	server, err := d.server()
 	if err != nil {
@@ -59,15 +56,6 @@ func Start(tb testing.TB, delay time.Duration) *Directory {
 	for ticker := time.NewTicker(time.Millisecond); !server.Ready(); <-ticker.C {
 	}
 	return d
-}
-
-func freeAddr(ctx context.Context) (string, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // URL is what the engine's config takes.
