@@ -41,6 +41,8 @@ const (
 	underRace = 20
 
 	modelRecords = 40 // history_limit
+
+	timeOfDay = "02T15:04:05.000"
 )
 
 func TestMain(m *testing.M) {
@@ -198,25 +200,27 @@ type world struct {
 	b         *backend
 	fx        *effects
 	abandoned []*backend
+	delay     *c1test.FaultHandle // the one fault that delays, if there is one
 	logs      lockedBuffer
+	wrong     []string
 }
 
-// Errorf notes a failure in the log too: goroutines make no history quite like
+// Errorf keeps what is wrong for explain: goroutines make no history quite like
 // another, so that rapid may not see it again.
 func (w *world) Errorf(format string, args ...any) {
-	w.note(fmt.Sprintf(format, args...))
+	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
 	w.T.Errorf(format, args...)
 }
 
 // note writes what happens in the history into the engine's log.
 func (w *world) note(what string) {
-	_, _ = fmt.Fprintf(&w.logs, "%s ---- %s\n", time.Now().Format("02T15:04:05.000"), what)
+	_, _ = fmt.Fprintf(&w.logs, "%s ---- %s\n", time.Now().Format(timeOfDay), what)
 }
 
-// explain prints the end of a history that failed.
+// explain prints what is wrong, and the end of the history that led there.
 func (w *world) explain(t *testing.T, failed any) {
 	lines := strings.Split(w.logs.String(), "\n")
-	t.Logf("%v; the end of its history:\n%s", failed, strings.Join(lines[max(0, len(lines)-400):], "\n"))
+	t.Logf("%v\n%s\nthe end of its history:\n%s", failed, strings.Join(w.wrong, "\n"), strings.Join(lines[max(0, len(lines)-400):], "\n"))
 }
 
 func (w *world) begin(semantics c1test.Semantics) {
@@ -268,7 +272,7 @@ func (w *world) start() {
 	ctx := context.Background()
 	require.NoError(w, w.b.Setup(ctx, &logical.BackendConfig{
 		StorageView: w.fx, System: w.system,
-		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: &w.logs, TimeFormat: "02T15:04:05.000"}),
+		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Debug, Output: &w.logs, TimeFormat: timeOfDay}),
 	}))
 	require.NoError(w, w.b.Initialize(ctx, &logical.InitializationRequest{Storage: w.fx}))
 }
@@ -425,7 +429,12 @@ func (w *world) failC1(t *rapid.T) {
 	if f.Status == http.StatusNotFound && f.Op == "" {
 		return // in C1's own form it says that a credential is gone, which would be a lie
 	}
-	w.c1.AddFault(f)
+	if f.Delay > 0 && w.delay != nil {
+		w.delay.Clear() // added up, delays would be longer than the engine allows for
+	}
+	if handle := w.c1.AddFault(f); f.Delay > 0 {
+		w.delay = handle
+	}
 	w.note(fmt.Sprintf("C1 fails: %+v", f))
 }
 
@@ -557,19 +566,22 @@ func (w *world) accounts(s *subjectBinding, t *target) {
 			known[r.Fingerprint+r.CredentialID] = r
 		}
 	}
-	lost, since := 0, time.Time{}
+	var lost []string
+	since := time.Time{}
 	if len(t.Records) == modelRecords {
-		since = t.Records[0].StartedAt // what was before is pruned
+		// What began before is pruned, and C1 may have carried it out late.
+		since = t.Records[0].StartedAt.Add(2 * w.timeout)
 	}
 	for _, entry := range w.c1.Journal() {
 		if entry.Time.Before(since) || entry.Op != s.op || entry.Object != s.object || strings.Contains(entry.Detail, "outside") || entry.Fingerprint == "" {
 			continue
 		}
 		if _, ok := known[entry.Fingerprint+entry.CredentialID]; !ok {
-			lost++
+			lost = append(lost, entry.Time.Format(timeOfDay))
 		}
 	}
-	require.LessOrEqual(w, lost, unknown, "%s: C1 rotated more often than is on record or said to be unknown", s.path)
+	require.LessOrEqual(w, len(lost), unknown, "%s: C1 rotated more often than is on record or said to be unknown; not on record, of those since %s: %v",
+		s.path, since.Format(timeOfDay), lost)
 	if s.ref.Kind == kindDecoy {
 		return
 	}

@@ -238,6 +238,10 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out 
 			Error: "C1 did not rotate: the decoy still shows the fingerprint from before",
 		})
 		t.Attempt = nil
+		// Should C1 be later than that, this mount's own request is what killed
+		// the current credential, or the one that a rotation puts in its place.
+		t.LateUntil = b.now().Add(s.config.settleTime())
+		t.VerifyAt, t.FollowsUnknown = t.LateUntil, true
 	}
 }
 

@@ -102,10 +102,11 @@ type target struct {
 	Retire   []retirement `json:"retire,omitempty"`
 	// VerifyAt asks to look whether C1 still holds the current credential.
 	VerifyAt time.Time `json:"verify_at,omitzero"`
-	// LateUntil is when C1 can no longer commit a superseded attempt.
+	// LateUntil is when C1 can no longer commit an attempt that was superseded,
+	// or that a look at the decoy said to have failed.
 	LateUntil time.Time `json:"late_until,omitzero"`
-	// FollowsUnknown: the current credential came after a superseded attempt,
-	// and it was not looked at yet since C1 can no longer commit that one.
+	// FollowsUnknown: the current credential was not looked at yet since C1 can
+	// no longer commit such an attempt.
 	FollowsUnknown bool `json:"follows_unknown,omitempty"`
 
 	// Scheduled: the binding has rotate_on=schedule, so Current holds the

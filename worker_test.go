@@ -390,6 +390,40 @@ func TestDecoyWhoseFingerprintIsUnchangedIsNotRotatedAgain(t *testing.T) {
 	})
 }
 
+// C1 is later than the settle time, so that the fingerprint said too early that
+// it had not rotated.
+func TestCommitAfterTheSettleTimeIsHealedByTheSecondLook(t *testing.T) {
+	t.Parallel()
+	for name, overdue := range map[string]bool{"kept until its turn": false, "rotated again at once": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(e *engine) {
+				id := e.scheduledDecoy("bait", c1test.KindAccessToken, "rotation_period", "48h")
+				failed, gate := 0, make(chan struct{})
+				fault := e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, CommitLate: gate, Times: 1})
+				if overdue {
+					failed = 1 // the record before the newest
+					for fault.Hits() == 0 {
+						pass(10 * time.Second)
+					}
+				} else {
+					e.refused(logical.UpdateOperation, "decoys/bait/rotate", nil)
+				}
+				pass(2*defaultRequestTimeout + time.Second)
+				require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+				require.Equal(t, outcomeFailed, e.history("decoys/bait")[failed]["outcome"])
+				close(gate)
+				pass(time.Second)
+				require.NotEqual(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"])
+				pass(2*defaultRequestTimeout + 10*time.Second)
+				require.Equal(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"])
+				require.Equal(t, reasonRecovery, e.history("decoys/bait")[0]["reason"])
+				require.Equal(t, true, e.read("status").Data["healthy"])
+			})
+		})
+	}
+}
+
 // Storage refuses the outcome: the material exists nowhere else, so it is held
 // and stored later, and nothing is revoked.
 func TestMaterialThatStorageRefusesIsHeldUntilItIsStored(t *testing.T) {
