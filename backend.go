@@ -41,6 +41,7 @@ type backend struct {
 	*framework.Backend
 	seams
 	version string
+	node    *node
 	storage *memory
 
 	sessions sessionCache
@@ -115,7 +116,10 @@ func newBackend(version string, s seams) *backend {
 
 // Setup keeps the storage for the worker, which runs outside of any request.
 func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error {
-	if err := b.Backend.Setup(ctx, conf); err != nil {
+	b.node = &node{SystemView: conf.System}
+	known := *conf
+	known.System = b.node
+	if err := b.Backend.Setup(ctx, &known); err != nil {
 		return err
 	}
 	b.storage = newMemory(conf.StorageView, b.now)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -49,12 +50,13 @@ func (w *weighed) Delete(ctx context.Context, key string) error {
 	return w.Storage.Delete(ctx, key)
 }
 
-// weight is what something wrote, the mount's own watermark aside.
+// weight is what something wrote in a bubble, the mount's own watermark aside.
 type weight struct{ puts, deletes, bytes int }
 
 func (w *weighed) of(do func()) weight {
 	w.reset()
 	do()
+	synctest.Wait() // for what happens behind an answer
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sum := weight{bytes: w.bytes}

@@ -99,6 +99,10 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 		}
 		var u *userError
 		if !errors.As(err, &u) {
+			if errors.Is(err, logical.ErrReadOnly) {
+				b.mayWrite() // the node's role is another by now
+				return nil, logical.ErrReadOnly
+			}
 			if c1api.AsError(err) == nil {
 				return nil, err
 			}

@@ -97,13 +97,6 @@ func (m *memory) Delete(ctx context.Context, key string) error {
 	return m.write(key, nil, func() error { return m.Storage.Delete(ctx, key) })
 }
 
-// remembers reports whether this is the node that may write, as far as known.
-func (m *memory) remembers() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.enabled
-}
-
 // worthKeeping says which entries requests read.
 func worthKeeping(key string) bool {
 	return strings.HasPrefix(key, bindingPrefix) || strings.HasPrefix(key, targetPrefix) || key == configKey
@@ -112,7 +105,7 @@ func worthKeeping(key string) bool {
 // write changes an entry, and then remembers its value unless that is nil.
 func (m *memory) write(key string, value any, change func() error) (err error) {
 	if !worthKeeping(key) {
-		return change()
+		return recognised(change())
 	}
 	m.mu.Lock()
 	m.changed(key)
@@ -132,8 +125,17 @@ func (m *memory) write(key string, value any, change func() error) (err error) {
 		}
 		m.keep(key, value)
 	}()
-	err = change()
+	err = recognised(change())
 	returned = true
+	return err
+}
+
+// recognised restores the one error of storage's that has a meaning to Vault:
+// on the way to a plugin it kept its text only.
+func recognised(err error) error {
+	if err != nil && err.Error() == logical.ErrReadOnly.Error() {
+		return logical.ErrReadOnly
+	}
 	return err
 }
 

@@ -422,7 +422,7 @@ func (w *world) failC1(t *rapid.T) {
 		{Truncate: true},
 		{OmitMaterial: true},
 		{Delay: w.timeout / 2},
-		{Delay: w.timeout + w.timeout/2},
+		{Delay: w.latest() - time.Millisecond},
 	}).Draw(t, "fault")
 	f.Times = rapid.IntRange(1, 4).Draw(t, "times")
 	f.Op = rapid.SampledFrom([]string{"", c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")
@@ -438,12 +438,16 @@ func (w *world) failC1(t *rapid.T) {
 	w.note(fmt.Sprintf("C1 fails: %+v", f))
 }
 
+// latest is how long after C1 got a rotate it may still carry it out: it is sent
+// within three quarters of the timeout, and settled after twice the timeout.
+func (w *world) latest() time.Duration { return w.timeout * 5 / 4 }
+
 // commitLate has C1 carry out a rotation after its caller was cut off, within
 // the time that the engine allows for that.
 func (w *world) commitLate(t *rapid.T) {
 	gate := make(chan struct{})
 	op := rapid.SampledFrom([]string{c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")
-	late := time.Duration(rapid.IntRange(1, int((2*w.timeout-2*time.Second)/time.Second)+1).Draw(t, "late")) * time.Second
+	late := time.Duration(rapid.IntRange(1, int((w.latest()-time.Second/5)/time.Second)).Draw(t, "late")) * time.Second
 	fault := w.c1.AddFault(c1test.Fault{Op: op, CommitLate: gate, Times: 1})
 	go func() {
 		defer close(gate)

@@ -62,7 +62,7 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	writable := b.storage.remembers() || b.WriteSafeReplicationState()
+	writable := b.WriteSafeReplicationState()
 	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
 	plainRead := err == nil && bind.scheduled() && reason == reasonRead
 	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes

@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
@@ -302,6 +304,48 @@ func TestStandbySendsAVendOnToTheActiveNode(t *testing.T) {
 		require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
 	}
 	require.Zero(t, e.c1.Requests("rotateConnector"))
+}
+
+// readOnlyStorage is a standby's, as a plugin sees it: of an error only the text
+// comes through.
+type readOnlyStorage struct{ logical.Storage }
+
+func (readOnlyStorage) Put(context.Context, *logical.StorageEntry) error {
+	return errors.New(logical.ErrReadOnly.Error())
+}
+
+func (readOnlyStorage) Delete(context.Context, string) error {
+	return errors.New(logical.ErrReadOnly.Error())
+}
+
+// The node lost the right to write since Vault was asked last.
+func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
+	t.Parallel()
+	for path, op := range map[string]logical.Operation{
+		"connector-creds/own":      logical.ReadOperation,
+		"connector-creds/shared":   logical.UpdateOperation,
+		"connectors/shared/rotate": logical.UpdateOperation,
+		"connectors/own":           logical.DeleteOperation,
+	} {
+		t.Run(string(op)+" "+path, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t)
+			own := e.c1.NewConnector("own")
+			e.must(logical.CreateOperation, "connectors/own", fields("app_id", own.AppID, "connector_id", own.ConnectorID, "rotate_on", "read"))
+			e.scheduled("shared")
+			e.vend("connector-creds/own")
+			rotations := e.c1.Requests(c1test.OpRotateConnector)
+			e.system.become(consts.ReplicationPerformanceStandby)
+			e.storage.Storage = readOnlyStorage{e.storage.Storage}
+			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
+			_, err := e.do(context.Background(), newRequest(op, path, nil))
+			require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
+			require.Equal(t, rotations, e.c1.Requests(c1test.OpRotateConnector))
+			require.False(t, e.b.WriteSafeReplicationState())
+			require.Nil(t, recalled[binding](e.b.storage, bindingKey(kindConnector, "shared")))
+			require.Equal(t, 1, e.read("connector-creds/shared").Data["version"])
+		})
+	}
 }
 
 func TestTargetOfAnotherTenantIsNotRotated(t *testing.T) {

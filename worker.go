@@ -58,14 +58,6 @@ func (b *backend) wakeWorker() {
 	}
 }
 
-// mayWrite asks Vault whether this node may write, and lets storage remember
-// only if so.
-func (b *backend) mayWrite() bool {
-	writable := b.WriteSafeReplicationState()
-	b.storage.enable(writable)
-	return writable
-}
-
 // dispatch hands out what is due to a bounded number of goroutines, until the
 // plugin stops or the node may not write any more.
 func (b *backend) dispatch() {

@@ -33,9 +33,10 @@ type call struct {
 	op     string // for errors and logs
 	effect effect
 	method string
-	path   string // escaped, from pathOf
-	body   []byte // JSON, nil for none
-	hint   string // said with a 403 or 404
+	path   string    // escaped, from pathOf
+	body   []byte    // JSON, nil for none
+	hint   string    // said with a 403 or 404
+	sendBy time.Time // zero is whenever its turn has come
 }
 
 // answer is what came of sending a call once.
@@ -63,6 +64,9 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 		reauthenticated bool
 		pacing          = newPacing(ctx)
 	)
+	if k.effect == onceOnly {
+		k.sendBy = c.latest(ctx)
+	}
 	body, err := backoff.Retry(ctx, func() ([]byte, error) {
 		attempts++
 		body, failed := c.attempt(ctx, k, attempts, &reauthenticated)
@@ -83,6 +87,16 @@ func (c *Client) do(ctx context.Context, k call) ([]byte, error) {
 	return body, nil
 }
 
+// latest is until when a call may be sent whose outcome is unknown if its answer
+// does not come in time: the last quarter of its time is for the answer alone.
+func (c *Client) latest(ctx context.Context) time.Time {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return time.Time{}
+	}
+	return deadline.Add(-min(time.Until(deadline), c.timeout) / 4)
+}
+
 // attempt waits for a turn and sends the call once, or twice when the first
 // 401 of the whole call makes it ask for a new token: a 401 says that C1 did
 // nothing, so that even a rotate may follow it.
@@ -99,6 +113,9 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 		token, failed := c.tokens.get(ctx)
 		if failed != nil {
 			return nil, failed
+		}
+		if !k.sendBy.IsZero() && time.Now().After(k.sendBy) {
+			return nil, &failure{err: gaveUp(ctx, "its turn, C1's pause or the access token took so long that too little time was left for an answer")}
 		}
 		a := c.exchange(ctx, k, token)
 		c.log.Debug("request to C1", "op", k.op, "status", a.status, "duration_ms", a.took.Milliseconds(), "attempt", n)

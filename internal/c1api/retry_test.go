@@ -206,6 +206,43 @@ func TestRetryAfterPausesEveryCaller(t *testing.T) {
 	}
 }
 
+// A rotate that is sent with hardly any time left has an unknown outcome for
+// sure, so it is not sent.
+func TestARotateIsNotSentWithTooLittleTimeForItsAnswer(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		call  string
+		pause string // seconds of the 10 that the call has
+		sent  bool
+	}{
+		"in time":           {"rotate decoy", "7", true},
+		"late":              {"rotate decoy", "8", false},
+		"what only reads":   {"get decoy", "9", true},
+		"what can be twice": {"revoke connector credential", "9", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				call := everyCall[c.call]
+				f := &fakeC1{api: inTurn(reply{status: 429, header: map[string]string{"Retry-After": c.pause}}, reply{body: call.good})}
+				client, _ := newClient(t, f, withRetries(0))
+				_, err := client.Introspect(t.Context())
+				requireReason(t, err, ReasonRateLimited)
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				err = call.run(client, ctx)
+				if c.sent {
+					require.NoError(t, err)
+					require.Equal(t, 2, f.asked)
+					return
+				}
+				require.Contains(t, failedFor(t, err, ReasonNotSent).Message, "too little time was left")
+				require.Equal(t, 1, f.asked)
+			})
+		})
+	}
+}
+
 func TestCallerWhoGivesUp(t *testing.T) {
 	t.Parallel()
 	t.Run("before anything was sent", func(t *testing.T) {
