@@ -16,7 +16,9 @@ type Reason string
 
 const (
 	// ReasonNotSent: nothing left this machine (no token, no connection, the
-	// breaker is open, no turn in the rate limit); C1 did nothing.
+	// breaker is open, no turn in the rate limit, or so late a turn that the
+	// answer to a call that must not be repeated could hardly come in time); C1
+	// did nothing.
 	ReasonNotSent Reason = "not_sent"
 	// ReasonIdentity: C1 refused the mount's own identity (401, or the token
 	// endpoint's refusal).
