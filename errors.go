@@ -100,7 +100,9 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 		var u *userError
 		if !errors.As(err, &u) {
 			if errors.Is(err, logical.ErrReadOnly) {
-				b.mayWrite() // the node's role is another by now
+				if b.node.role.Load() != nil {
+					b.mayWrite() // no longer, it seems
+				}
 				return nil, logical.ErrReadOnly
 			}
 			if c1api.AsError(err) == nil {

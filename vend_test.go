@@ -300,8 +300,10 @@ func TestStandbySendsAVendOnToTheActiveNode(t *testing.T) {
 	e.bindConnector("hr")
 	e.onStandby()
 	for _, op := range []logical.Operation{logical.ReadOperation, logical.UpdateOperation} {
+		e.system.questions()
 		_, err := e.do(context.Background(), newRequest(op, "connector-creds/hr", nil))
 		require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
+		require.LessOrEqual(t, e.system.questions(), 3, "the SDK's and ours, each once")
 	}
 	require.Zero(t, e.c1.Requests("rotateConnector"))
 }
