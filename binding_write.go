@@ -22,9 +22,6 @@ import (
 // rotates nothing but the target of a binding that comes to be scheduled.
 func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, leaseEnds []string) (*logical.Response, error) {
 	name := d.Get("name").(string)
-	if err := validName(name); err != nil {
-		return nil, err
-	}
 	if _, ok := d.GetOk("revoke"); ok {
 		return nil, refuse("revoke goes with a delete")
 	}
@@ -269,16 +266,28 @@ func refuseFields(d *framework.FieldData, rotateOn string, names ...string) erro
 		if d.Schema[name] == nil {
 			continue
 		}
-		v, ok := d.GetOk(name)
-		if !ok || v == d.Schema[name].Type.Zero() {
+		if given, err := named(d, name); err != nil || !given {
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		if rotateOn == rotateOnSchedule {
-			return refuse("%s goes with leases, which rotate_on=schedule has not", name)
+			return refuse("%s goes with leases; a binding with rotate_on=schedule has none", name)
 		}
 		return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 	}
 	return nil
+}
+
+// named reports whether the caller gave a field a value other than its zero.
+func named(d *framework.FieldData, field string) (bool, error) {
+	if d.Schema[field].Type == framework.TypeDurationSecond {
+		value, _, err := durationOf(d, field)
+		return value != 0, err
+	}
+	v, given := d.GetOk(field)
+	return given && v != d.Schema[field].Type.Zero(), nil
 }
 
 // mergeLease takes what goes with a lease.
@@ -306,9 +315,13 @@ func mergeLease(bind *binding, d *framework.FieldData, k kind, leaseEnds []strin
 // mergeSchedule takes what goes with rotate_on=schedule. Naming one of period
 // and cron line replaces the other, unless both are named.
 func mergeSchedule(bind *binding, d *framework.FieldData) error {
-	period, periodGiven := d.GetOk("rotation_period")
+	period, _, err := durationOf(d, "rotation_period")
+	if err != nil {
+		return err
+	}
 	line, lineGiven := d.GetOk("rotation_schedule")
-	periodGiven, lineGiven = periodGiven && period.(int) != 0, lineGiven && strings.TrimSpace(line.(string)) != ""
+	periodGiven := period != 0
+	lineGiven = lineGiven && strings.TrimSpace(line.(string)) != ""
 	if periodGiven && lineGiven {
 		return refuse("rotation_period and rotation_schedule exclude each other: write one")
 	}

@@ -271,9 +271,7 @@ func mergeLimits(cfg *config, d *framework.FieldData) error {
 	if err := setInt(d, "rotation_workers", &cfg.RotationWorkers, 1, maxRotationWorkers); err != nil {
 		return err
 	}
-	if v, ok := d.GetOk("drift_check_period"); ok && v.(int) == 0 {
-		cfg.DriftCheckPeriod = 0
-	} else if err := setDuration(d, "drift_check_period", &cfg.DriftCheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
+	if err := setDurationOrOff(d, "drift_check_period", &cfg.DriftCheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
 		return err
 	}
 	if v, ok := d.GetOk("max_requests_per_second"); ok {

@@ -84,13 +84,12 @@ func tryAgainIn(d time.Duration) string {
 // handler is a path's handler before its errors are put in Vault's form.
 type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
 
-// handle is the edge of the engine: it refuses unknown fields, and it turns
-// errors into Vault's. Over the plugin's gRPC only a bare coded error keeps its
+// handle is the edge of the engine: it turns errors into Vault's. Over the plugin's gRPC only a bare coded error keeps its
 // status, so nothing here may be wrapped.
 func (b *backend) handle(next handler) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		err := refuseUnknownFields(req, d)
 		var resp *logical.Response
+		err := checkName(d)
 		if err == nil {
 			resp, err = next(ctx, req, d)
 		}
@@ -117,12 +116,10 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 	}
 }
 
-func refuseUnknownFields(req *logical.Request, d *framework.FieldData) error {
-	for name := range req.Data {
-		if _, known := d.Schema[name]; known {
-			continue
-		}
-		return refuse("unknown field %q; see `vault path-help` for the fields of this path", name)
+// checkName refuses the name in a path before storage is asked for it.
+func checkName(d *framework.FieldData) error {
+	if d.Schema["name"] == nil {
+		return nil
 	}
-	return nil
+	return validName(d.Get("name").(string))
 }

@@ -7,8 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 )
@@ -41,8 +41,9 @@ func nameField() *framework.FieldSchema {
 const anyName = `(?P<name>[^/]+)`
 
 func validName(name string) error {
-	if len(name) > maxNameLength || !namePattern.MatchString(name) {
-		return refuse("name %q: must be a letter or digit, then up to 127 of letters, digits, `.`, `_` and `-`", clip(name, 40))
+	// Storage refuses a key with two dots in a row.
+	if len(name) > maxNameLength || !namePattern.MatchString(name) || strings.Contains(name, "..") {
+		return refuse("name %q: must be a letter or digit, then up to 127 of letters, digits, `_`, `-` and `.`, without two dots in a row", clip(name, 40))
 	}
 	return nil
 }
@@ -74,10 +75,27 @@ func validLabel(field, text string) error {
 	if len(text) > maxLabelLength {
 		return refuse("%s: %d bytes, at most %d are allowed", field, len(text), maxLabelLength)
 	}
-	if strings.ContainsFunc(text, unicode.IsControl) {
-		return refuse("%s: holds a control character", field)
+	if !utf8.ValidString(text) {
+		return refuse("%s: is not UTF-8 text", field)
+	}
+	if i := strings.IndexFunc(text, unseen); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(text[i:])
+		return refuse("%s: holds the character %U, which a terminal does not show as it is (control, direction, zero-width or the like)", field, r)
 	}
 	return nil
+}
+
+// unseen says which characters change how a line looks without being seen:
+// control characters and line ends, those that turn the direction of writing,
+// zero-width ones and tags. Emoji keep their variation selectors.
+func unseen(r rune) bool {
+	const textStyle, emojiStyle = '\uFE0E', '\uFE0F'
+	switch {
+	case r == ' ', r == textStyle, r == emojiStyle:
+		return false
+	default:
+		return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+	}
 }
 
 // clip keeps an error message from repeating 10 kB of input.
@@ -86,32 +104,6 @@ func clip(s string, n int) string {
 		return s
 	}
 	return s[:n] + "…"
-}
-
-// setDuration takes a duration field, if given, within its bounds.
-func setDuration(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
-	v, ok := d.GetOk(field)
-	if !ok {
-		return nil
-	}
-	*value = time.Duration(v.(int)) * time.Second
-	if *value < shortest || *value > longest {
-		return refuse("%s must lie between %s and %s, not %s", field, shortest, longest, *value)
-	}
-	return nil
-}
-
-// setInt takes a number field, if given, within its bounds.
-func setInt(d *framework.FieldData, field string, value *int, least, most int) error {
-	v, ok := d.GetOk(field)
-	if !ok {
-		return nil
-	}
-	*value = v.(int)
-	if *value < least || *value > most {
-		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
-	}
-	return nil
 }
 
 // page returns the sorted names after one, at most limit of them (0 is all).

@@ -92,8 +92,9 @@ func (r *rotated) explain(resp *logical.Response) {
 	if r.shared {
 		resp.AddWarning("this call shared a rotation that was under way")
 	}
-	if next := r.t.NextRotation; !r.moved.IsZero() && !r.moved.Equal(next) && !next.IsZero() {
-		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", rfc3339(r.moved), rfc3339(next)))
+	// As it is shown: a fraction of a second is no move.
+	if from, to := rfc3339(r.moved), rfc3339(r.t.NextRotation); from != "" && to != "" && from != to {
+		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", from, to))
 	}
 	if r.t.Current.Drifted != "" {
 		resp.AddWarning(r.t.Current.Drifted)

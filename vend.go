@@ -90,9 +90,6 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 func askedOf(req *logical.Request, d *framework.FieldData, reason string) (origin, error) {
 	asked := originOf(req)
 	asked.Reason, asked.Placement = reason, d.Get("placement").(string)
-	if err := validName(d.Get("name").(string)); err != nil {
-		return asked, err
-	}
 	if asked.Placement != "" && reason == reasonRead {
 		return asked, refuse("placement goes with a write, which keeps it in the record")
 	}

@@ -32,6 +32,9 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if resp := b.vendRemembered(req); resp != nil {
 		return resp, nil
 	}
+	if err := b.checkInput(req); err != nil {
+		return logical.ErrorResponse(err.Error()), nil
+	}
 	if req.Storage != nil { // as with most requests; it is the same one
 		req.Storage = b.storage
 	}

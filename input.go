@@ -1,0 +1,172 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/hashicorp/go-secure-stdlib/parseutil"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+)
+
+// checkInput prepares what a caller sent, before the framework converts it to
+// the fields' types. The framework takes null for zero, writes numbers as text,
+// and quotes a value that it cannot convert, which may be a secret.
+func (b *backend) checkInput(req *logical.Request) error {
+	path := b.Route(req.Path)
+	if path == nil {
+		return nil // the framework says so
+	}
+	for name, value := range req.Data {
+		field := path.Fields[name]
+		switch {
+		case value == nil:
+			delete(req.Data, name) // null is "not named"
+		case field == nil:
+			return refuse("unknown field %q; see `vault path-help` for the fields of this path", clip(name, 40))
+		case !fits(field.Type, value):
+			return refuse("%s: must be %s", name, expected(field.Type))
+		}
+	}
+	return nil
+}
+
+// fits reports whether a value is of a field's type. A number is no text: it
+// would lose digits on the way to one.
+func fits(t framework.FieldType, value any) bool {
+	switch t {
+	case framework.TypeString:
+		_, ok := value.(string)
+		return ok
+	case framework.TypeKVPairs:
+		return fitsPairs(value)
+	case framework.TypeBool:
+		_, ok := value.(bool)
+		return ok || isNumber(value, true)
+	case framework.TypeInt:
+		return isNumber(value, true)
+	default:
+		return isNumber(value, false)
+	}
+}
+
+// isNumber takes a number, or text, which the framework then reads as one.
+func isNumber(value any, whole bool) bool {
+	switch v := value.(type) {
+	case string, int, int64, time.Duration:
+		return true
+	case float64:
+		return !whole || v == math.Trunc(v)
+	case json.Number:
+		_, err := v.Int64()
+		return !whole || err == nil
+	default:
+		return false
+	}
+}
+
+// fitsPairs takes an object of texts, or what the CLI makes of key=value
+// arguments: one of them, or a list.
+func fitsPairs(value any) bool {
+	switch v := value.(type) {
+	case string, []string, map[string]string:
+		return true
+	case []any:
+		for _, pair := range v {
+			if _, ok := pair.(string); !ok {
+				return false
+			}
+		}
+		return true
+	case map[string]any:
+		for _, text := range v {
+			if _, ok := text.(string); !ok {
+				return false
+			}
+		}
+		return true
+	default:
+		return false
+	}
+}
+
+func expected(t framework.FieldType) string {
+	switch t {
+	case framework.TypeString:
+		return "text (in JSON, put it in quotes)"
+	case framework.TypeKVPairs:
+		return "pairs of texts (in JSON, an object whose values are in quotes)"
+	case framework.TypeBool:
+		return "true or false"
+	case framework.TypeDurationSecond:
+		return "a duration such as 90s, 15m, 24h or 30d, or a number of seconds"
+	case framework.TypeInt:
+		return "a whole number"
+	default:
+		return "a number"
+	}
+}
+
+var errNotSeconds = errors.New("must be whole seconds")
+
+// durationOf reads a duration field; given says whether the caller named it. The
+// framework's own conversion cuts to whole seconds, which makes 500ms a zero.
+func durationOf(d *framework.FieldData, field string) (value time.Duration, given bool, err error) {
+	raw, given := d.Raw[field]
+	if !given {
+		return 0, false, nil
+	}
+	if f, ok := raw.(float64); ok && f != math.Trunc(f) {
+		return 0, true, refuse("%s: %s, not %v", field, errNotSeconds, f)
+	}
+	value, err = parseutil.ParseDurationSecond(raw)
+	switch {
+	case err != nil:
+		return 0, true, refuse("%s: must be %s", field, expected(framework.TypeDurationSecond))
+	case value%time.Second != 0:
+		return 0, true, refuse("%s: %s, not %s", field, errNotSeconds, value)
+	}
+	return value, true, nil
+}
+
+// setDuration takes a duration field, if given, within its bounds.
+func setDuration(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
+	v, given, err := durationOf(d, field)
+	if err != nil || !given {
+		return err
+	}
+	if v < shortest || v > longest {
+		return refuse("%s must lie between %s and %s, not %s", field, shortest, longest, v)
+	}
+	*value = v
+	return nil
+}
+
+// setDurationOrOff takes a duration field, if given, within its bounds or as 0,
+// which switches off.
+func setDurationOrOff(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
+	v, given, err := durationOf(d, field)
+	if given && err == nil && v == 0 {
+		*value = 0
+		return nil
+	}
+	return setDuration(d, field, value, shortest, longest)
+}
+
+// setInt takes a number field, if given, within its bounds.
+func setInt(d *framework.FieldData, field string, value *int, least, most int) error {
+	v, ok := d.GetOk(field)
+	if !ok {
+		return nil
+	}
+	*value = v.(int)
+	if *value < least || *value > most {
+		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
+	}
+	return nil
+}
