@@ -6,6 +6,8 @@ package c1
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -28,7 +30,8 @@ func (b *backend) deleteBinding(ctx context.Context, s logical.Storage, k kind, 
 		return nil, err
 	}
 	if revoke {
-		if err := b.endTarget(ctx, bind.Ref); err != nil {
+		mine := func(r retirement) bool { return t.vendedBy(r.Version, name) }
+		if err := b.endTarget(ctx, bind.Ref, mine); err != nil {
 			b.Logger().Warn("could not end what a deleted binding leaves alive; it is tried again", "target", t.Ref.String(), "error", err)
 		}
 		if t, err = readTarget(ctx, b.storage, bind.Ref); err != nil || t == nil {
@@ -36,7 +39,7 @@ func (b *backend) deleteBinding(ctx context.Context, s logical.Storage, k kind, 
 		}
 	}
 	resp := &logical.Response{}
-	for _, warning := range t.leftovers(revoke) {
+	for _, warning := range t.leftovers(name, revoke) {
 		resp.AddWarning(warning)
 	}
 	if len(resp.Warnings) == 0 {
@@ -65,40 +68,67 @@ func (b *backend) releaseTarget(ctx context.Context, bind *binding, name string,
 	}
 	t.Binding = ""
 	t.unschedule()
-	if revoke && t.currentAlive() && t.retirementOf(t.Version) < 0 {
-		t.Retire = append(t.Retire, retirement{Version: t.Version, CredentialID: t.Current.CredentialID, At: b.now()})
+	if revoke {
+		for _, end := range t.unplannedEnds(name) {
+			end.At = b.now()
+			t.Retire = append(t.Retire, end)
+		}
 	}
 	return t, b.storeWithNextLook(ctx, t)
 }
 
-// currentAlive reports whether the newest credential is alive at C1 as far as
-// is known.
-func (t *target) currentAlive() bool {
-	if t.Current == nil {
-		return false
-	}
-	rec := t.recordOf(t.Version)
-	return rec == nil || rec.EndedAt.IsZero()
+// vendedBy reports whether a version was vended under a binding of this name; what
+// an earlier binding vended is not the later one's to end.
+func (t *target) vendedBy(version int, name string) bool {
+	rec := t.recordOf(version)
+	return rec == nil && version == t.Version || rec != nil && rec.Binding == name
 }
 
-// leftovers says what a deleted binding leaves alive at C1.
-func (t *target) leftovers(revoked bool) []string {
+// unplannedEnds are retirements, without a time, for what a binding of this name
+// vended that is alive at C1, as far as is known, and whose end nobody has planned.
+// Of a decoy's copies only the current one is alive.
+func (t *target) unplannedEnds(name string) []retirement {
+	var ends []retirement
+	for _, rec := range t.Records {
+		alive := rec.Version > 0 && rec.EndedAt.IsZero() && (rec.CredentialID != "" || rec.Version == t.Version)
+		if alive && rec.Binding == name && t.retirementOf(rec.Version) < 0 {
+			ends = append(ends, retirement{Version: rec.Version, CredentialID: rec.CredentialID})
+		}
+	}
+	return ends
+}
+
+// leftovers says what a deleted binding of this name leaves alive at C1.
+func (t *target) leftovers(name string, revoked bool) []string {
 	var left []string
-	switch n := len(t.Retire); {
+	planned := slices.DeleteFunc(slices.Clone(t.Retire), func(r retirement) bool { return !t.vendedBy(r.Version, name) })
+	switch n := len(planned); {
 	case n > 0 && revoked:
-		left = append(left, fmt.Sprintf("%d credential(s) of %s could not be ended yet: it is tried again, see status", n, t.Ref))
+		left = append(left, fmt.Sprintf("%d credential(s) of %s could not be ended yet, and are tried again, see status: %s", n, t.Ref, namesOf(planned)))
 	case n > 0:
 		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay alive until their planned end; `vault lease revoke -prefix` ends those with leases now", n, t.Ref))
 	}
-	if !revoked && t.currentAlive() && t.retirementOf(t.Version) < 0 {
-		what := fmt.Sprintf("version %d of %s", t.Version, t.Ref)
-		if id := t.Current.CredentialID; id != "" {
-			what += " (credential " + id + ")"
-		}
-		left = append(left, what+" stays at C1 as it is; deleting with revoke=true ends it")
+	if unplanned := t.unplannedEnds(name); len(unplanned) > 0 {
+		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay at C1 as they are: %s; to end them, bind the same name to it again and delete it with revoke=true (over HTTP in the query, ?revoke=true: Vault reads no body of a DELETE)",
+			len(unplanned), t.Ref, namesOf(unplanned)))
 	}
 	if t.Attempt != nil {
 		left = append(left, fmt.Sprintf("a rotation of %s has no known outcome: C1 may hold a credential that nobody knows of", t.Ref))
 	}
 	return left
+}
+
+// namesOf lists credentials for a person, each with why it is still there.
+func namesOf(list []retirement) string {
+	names := make([]string, len(list))
+	for i, r := range list {
+		names[i] = fmt.Sprintf("version %d", r.Version)
+		if r.CredentialID != "" {
+			names[i] += " (credential " + r.CredentialID + ")"
+		}
+		if r.LastError != "" {
+			names[i] += ": " + r.LastError
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -237,7 +237,7 @@ func TestDeletingABindingSaysWhatStaysAliveAndKeepsItsRecords(t *testing.T) {
 	require.Nil(t, e.must(logical.DeleteOperation, "decoys/bait", nil), "never rotated: nothing to say")
 	e.bindDecoy("bait", c1test.KindAccessToken)
 	e.write("decoy-creds/bait")
-	require.Contains(t, e.must(logical.DeleteOperation, "decoys/bait", nil).Warnings[0], "stays at C1")
+	require.Contains(t, e.must(logical.DeleteOperation, "decoys/bait", nil).Warnings[0], "stay at C1")
 }
 
 func TestListPagesThroughNames(t *testing.T) {

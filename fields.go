@@ -90,8 +90,8 @@ func validLabel(field, text string) error {
 // zero-width ones and tags. Emoji keep their variation selectors.
 func unseen(r rune) bool {
 	const textStyle, emojiStyle = '\uFE0E', '\uFE0F'
-	switch {
-	case r == ' ', r == textStyle, r == emojiStyle:
+	switch r {
+	case ' ', textStyle, emojiStyle:
 		return false
 	default:
 		return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)

@@ -155,14 +155,14 @@ func (q *lookQueue) clean() {
 	q.dirty = false
 }
 
-// late counts the looks that are due since before a time, and says since when
-// the oldest is.
+// late counts the looks that are due since before a time and wait for their
+// turn, and says since when the oldest does.
 func (q *lookQueue) late(before time.Time) (n int, oldest time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, l := range q.byRef {
-		if l.at.After(before) {
-			continue
+		if l.index < 0 || l.at.After(before) {
+			continue // being settled, or not late
 		}
 		n++
 		if oldest.IsZero() || l.at.Before(oldest) {

@@ -6,6 +6,7 @@ package c1
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -159,7 +160,7 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 	if err != nil {
 		return 0, err
 	}
-	attention, affected := []any{}, map[targetRef]bool{}
+	attention, unready := []any{}, map[string]bool{} // bindings, so a deleted one does not count
 	for _, reason := range attentionReasons {
 		refs, err := attentionRefs(ctx, s, reason)
 		if err != nil {
@@ -167,11 +168,6 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 		}
 		count := len(refs)
 		for i, ref := range refs {
-			if i >= maxListed {
-				data["note"] = "attention lists the first 100 targets per reason"
-				affected[ref] = true
-				continue
-			}
 			t, err := readTarget(ctx, s, ref)
 			if err != nil {
 				return 0, err
@@ -181,7 +177,11 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 				b.dropStrayMark(ctx, ref, reason)
 				continue
 			}
-			affected[ref] = true
+			unready[bindingKey(ref.Kind, t.Binding)] = t.Binding != ""
+			if i >= maxListed {
+				data["note"] = "attention lists the first 100 targets per reason"
+				continue
+			}
 			attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
 		}
 		if reason == attentionAmbiguous {
@@ -194,7 +194,7 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 					continue
 				}
 				count++
-				affected[ref] = true
+				unready[bindingKey(ref.Kind, t.Binding)] = t.Binding != ""
 				attention = append(attention, t.attentionEntry(reason, cmp.Or(t.problems()[reason], "the plugin or Vault stopped while C1 was being asked")))
 			}
 			rotating = slices.DeleteFunc(rotating, func(ref targetRef) bool { return marked[ref] })
@@ -203,7 +203,8 @@ func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config
 		wrong += count
 	}
 	data["rotating"], data["attention"] = len(rotating), attention
-	data["bindings"], data["ready"] = bindings, max(0, bindings-len(affected))
+	maps.DeleteFunc(unready, func(_ string, bound bool) bool { return !bound })
+	data["bindings"], data["ready"] = bindings, max(0, bindings-len(unready))
 	return wrong, nil
 }
 

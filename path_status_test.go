@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -113,4 +114,35 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 		require.Equal(t, false, status["healthy"])
 		require.Len(t, status["attention"], 1)
 	}
+}
+
+func TestReadyCountsBindingsThatAreThere(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("gone")
+	lease := e.vend("connector-creds/gone").Secret
+	e.c1.AddFault(c1test.Fault{Op: c1test.OpRevokeConnectorCredential, Status: http.StatusForbidden})
+	_, err := e.revoke(lease)
+	require.NoError(t, err)
+	require.Equal(t, 0, e.read("status").Data["ready"])
+	e.must(logical.DeleteOperation, "connectors/gone", nil)
+	e.bindDecoy("good", c1test.KindAccessToken)
+	status := e.read("status").Data
+	require.Equal(t, 1, status["retiring"], "it is told for as long as it lasts")
+	require.Equal(t, 1, status["bindings"])
+	require.Equal(t, 1, status["ready"], "the binding that is there is ready")
+}
+
+func TestOverdueCountsWhatWaits(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.bindConnector("hr", "rotate_on", "schedule", "rotation_period", "1h")
+	e.clock.advance(2 * time.Hour)
+	require.NoError(t, e.b.feed(t.Context()))
+	require.Equal(t, 1, e.read("status").Data["overdue"])
+	l := e.b.looks.pop(e.clock.now())
+	require.Equal(t, connectorTarget(ref), l.ref)
+	require.Equal(t, 0, e.read("status").Data["overdue"], "it is being worked on")
+	e.b.settleLook(t.Context(), l)
+	require.Equal(t, 0, e.read("status").Data["overdue"])
 }

@@ -175,7 +175,7 @@ func (b *backend) endEverything(ctx context.Context) {
 	defer cancel()
 	err := walkTargets(ctx, b.storage, func(t *target) error {
 		if len(t.Retire) > 0 {
-			if err := b.endTarget(ctx, t.Ref); err != nil {
+			if err := b.endTarget(ctx, t.Ref, func(retirement) bool { return true }); err != nil {
 				b.Logger().Error("could not end what is alive at C1 before this mount is gone", "target", t.Ref.String(), "error", err)
 			}
 		}
@@ -201,9 +201,9 @@ func (b *backend) endEverything(ctx context.Context) {
 	}
 }
 
-// endTarget ends every credential of one target whose end is planned.
-func (b *backend) endTarget(ctx context.Context, ref targetRef) error {
-	if err := b.hasten(ctx, ref, func(retirement) bool { return true }); err != nil {
+// endTarget ends at once those credentials of one target whose end is planned.
+func (b *backend) endTarget(ctx context.Context, ref targetRef, which func(retirement) bool) error {
+	if err := b.hasten(ctx, ref, which); err != nil {
 		return err
 	}
 	if ref.Kind == kindDecoy {
