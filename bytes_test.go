@@ -54,9 +54,10 @@ func (w *weighed) Delete(ctx context.Context, key string) error {
 type weight struct{ puts, deletes, bytes int }
 
 func (w *weighed) of(do func()) weight {
+	synctest.Wait() // for what happens behind an earlier answer
 	w.reset()
 	do()
-	synctest.Wait() // for what happens behind an answer
+	synctest.Wait()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	sum := weight{bytes: w.bytes}
@@ -84,8 +85,8 @@ func (w *weighed) sizeOf(t *testing.T, ref targetRef) int {
 func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 	t.Parallel()
 	bounds := map[int]struct{ clock, check, leased, clockState, leasedState int }{ // by records
-		0:   {clock: 2_700, check: 1_100, leased: 2_100, clockState: 300, leasedState: 250},
-		20:  {clock: 19_500, check: 9_300, leased: 26_500, clockState: 9_000, leasedState: 12_500},
+		0:   {clock: 3_100, check: 1_100, leased: 2_600, clockState: 300, leasedState: 250},
+		20:  {clock: 20_000, check: 9_300, leased: 27_000, clockState: 9_000, leasedState: 12_500},
 		200: {clock: 161_000, check: 80_500, leased: 243_000, clockState: 80_000, leasedState: 121_000},
 	}
 	if raceEnabled {
@@ -118,8 +119,8 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 			}
 			rotation := w.of(func() { until(e.state(byClock).NextRotation) })
 			require.LessOrEqual(t, rotation.bytes, most.clock)
-			require.LessOrEqual(t, rotation.puts, 5)
-			require.LessOrEqual(t, rotation.deletes, 3, "two due entries, and the pointer of the oldest record")
+			require.LessOrEqual(t, rotation.puts, 7)
+			require.LessOrEqual(t, rotation.deletes, 5, "two due entries, and the oldest record's of the index")
 			t.Logf("%3d records: scheduled: state %d bytes; a rotation: %+v, puts %v, deletes %v", n, size, rotation, w.puts, w.deletes)
 		}
 		for _, n := range slices.Sorted(maps.Keys(bounds)) {
@@ -133,7 +134,7 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 			var secret *logical.Secret
 			rotation := w.of(func() { secret = e.vend("connector-creds/by-lease").Secret })
 			require.LessOrEqual(t, rotation.bytes, most.leased)
-			require.LessOrEqual(t, rotation.puts, 4)
+			require.LessOrEqual(t, rotation.puts, 6)
 			look := w.of(func() { pass(2 * time.Minute) })
 			require.LessOrEqual(t, look.puts, 1, "the look at its settle time plans its end")
 			require.LessOrEqual(t, look.deletes, 1)

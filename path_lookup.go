@@ -5,10 +5,11 @@ package c1
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"errors"
+	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"strings"
 	"time"
 
@@ -16,32 +17,41 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
-// isFingerprint reports whether this is a SHA-256 in lower-case hex.
-func isFingerprint(s string) bool {
-	raw, err := hex.DecodeString(s)
-	return err == nil && len(raw) == sha256.Size && s == strings.ToLower(s)
-}
+// mostMatches bounds how many records a prefix may list.
+const mostMatches = 100
+
+// lookupKeys are what an incident may start with; a call names exactly one.
+var lookupKeys = []string{"fingerprint_sha256", "fingerprint_prefix", "decoy_id", "client_id", "credential_id"}
 
 func (b *backend) pathsLookup() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "lookup$",
 		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "look-up", OperationSuffix: "fingerprint",
+			OperationPrefix: operationPrefix, OperationVerb: "look-up", OperationSuffix: "record",
 		},
 		Fields: map[string]*framework.FieldSchema{
-			"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "The whole hex SHA-256 of the secret, as a finding names it."},
+			"fingerprint_sha256": {Type: framework.TypeString, Description: "The whole hex SHA-256 of the secret, 64 digits."},
+			"fingerprint_prefix": {Type: framework.TypeString, Description: "Its first 12 digits or more, as a finding shows them of a secret that was found published."},
+			"decoy_id":           {Type: framework.TypeString, Description: "C1's ID of the decoy, as each finding of a decoy names it."},
+			"client_id":          {Type: framework.TypeString, Description: "The client ID that was used, as C1's audit log names it."},
+			"credential_id":      {Type: framework.TypeString, Description: "C1's ID of a connector's credential."},
+			"at":                 {Type: framework.TypeString, Description: "With decoy_id or client_id: when it was used, RFC 3339, for the record that was current then. Default: now."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
-				Summary:   "Find out whose copy a secret was, by its fingerprint.",
-				Callback:  b.handle(lookUp),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The record of the rotation that vended it.", Fields: lookupFields()}}},
+				Summary:   "Find out whose copy a secret was.",
+				Callback:  b.handle(b.lookUp),
+				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The record of the rotation that vended it, and what is planted still.", Fields: lookupFields()}}},
 			},
 		},
-		HelpSynopsis: "Find out whose copy a secret was, by its fingerprint.",
+		HelpSynopsis: "Find out whose copy a secret was.",
 		HelpDescription: `
-For the moment in which a finding fires: C1 names the fingerprint, and this says
-which binding vended the secret, to whom, when, and where it was to be placed.
+For the moment in which a finding fires: give exactly one of what you have
+(` + strings.Join(lookupKeys, ", ") + `), and this says which
+binding vended the secret, to whom, when, and where it was to be placed. A finding
+of a used decoy names the decoy: the answer then holds the record that was current
+(at=... for a time in the past) and, in planted, every copy on record.
+
 It changes nothing. Give it to incident responders only.
 `,
 	}}
@@ -49,16 +59,16 @@ It changes nothing. Give it to incident responders only.
 
 func lookupFields() map[string]*framework.FieldSchema {
 	text := func(description string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: description}
+		return &framework.FieldSchema{Type: framework.TypeString, Description: description}
 	}
 	return map[string]*framework.FieldSchema{
 		"kind":               text("connector or decoy."),
 		"app_id":             text("C1's ID of the app (connectors)."),
 		"connector_id":       text("C1's ID of the connector (connectors)."),
 		"decoy_id":           text("C1's ID of the decoy (decoys)."),
-		"current":            {Type: framework.TypeBool, Required: true, Description: "Whether this is the version that was vended last."},
-		"version":            {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target; 0 of an attempt that did not succeed."},
-		"outcome":            text("issued (to one caller), stored (for the readers of a scheduled binding), undelivered, failed, superseded or discarded."),
+		"current":            {Type: framework.TypeBool, Description: "Whether this is the version that was vended last."},
+		"version":            {Type: framework.TypeInt, Description: "1, 2, 3… per target."},
+		"outcome":            text("issued (to one caller), stored (for the readers of a scheduled binding), undelivered or discarded."),
 		"reason":             text("read, write, lease_end, rotate (an operator), initial, schedule or recovery (after an unknown outcome)."),
 		"valid_from":         text("Since when Vault handed it out, RFC 3339."),
 		"valid_until":        text("Until when: the next rotation, or its end at C1 if that was sooner, RFC 3339; empty while it is current. C1 may take it for longer."),
@@ -79,38 +89,196 @@ func lookupFields() map[string]*framework.FieldSchema {
 		"ended_at":           text("When the engine ended it at C1, RFC 3339."),
 		"error":              text("Why it failed."),
 		"warning":            text("What was odd."),
-		"repeats":            {Type: framework.TypeInt, Required: true, Description: "Equal failures that followed."},
+		"repeats":            {Type: framework.TypeInt, Description: "Equal failures that followed."},
+		"planted": {Type: framework.TypeSlice, Description: "Of a decoy: each copy that was handed out and not made dead by the engine, newest first: " +
+			"version, placement, issued_at, to whom (binding, display_name, entity_id, remote_address, request_id), fingerprint_sha256, and current."},
+		"matches": {Type: framework.TypeSlice, Description: "If a prefix matches several records: one object each, with the fields above, which are then absent; at most 100."},
 	}
 }
 
-func lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	fingerprint := strings.ToLower(strings.TrimSpace(d.Get("fingerprint_sha256").(string)))
-	if !isFingerprint(fingerprint) {
-		return nil, refuse("fingerprint_sha256: must be the whole SHA-256 in 64 hex digits (never the secret itself)")
-	}
-	unknown := failWith(http.StatusNotFound, "no record of that fingerprint: it was not vended by this mount, or its record was pruned (history_limit in config)")
-	entry, err := req.Storage.Get(ctx, fingerprintPrefix+fingerprint)
+func (b *backend) lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+	key, value, err := lookupKey(d)
 	if err != nil {
 		return nil, err
 	}
-	if entry == nil {
-		return nil, unknown
-	}
-	var pointer fingerprintPointer
-	if err := entry.DecodeJSON(&pointer); err != nil {
-		return nil, err
-	}
-	t, err := readTarget(ctx, req.Storage, pointer.Ref)
+	at, err := b.lookupTime(d, key)
 	if err != nil {
 		return nil, err
+	}
+	find := map[string]func() (*target, *record, error){
+		"fingerprint_sha256": func() (*target, *record, error) { return followIndex(ctx, req.Storage, fingerprintKey(value)) },
+		"credential_id":      func() (*target, *record, error) { return followIndex(ctx, req.Storage, credentialKey(value)) },
+		"client_id":          func() (*target, *record, error) { return recordOfClient(ctx, req.Storage, value, at) },
+		"decoy_id": func() (*target, *record, error) {
+			return recordOfDecoy(ctx, req.Storage, targetRef{Kind: kindDecoy, DecoyID: value}, at)
+		},
+	}[key]
+	if find == nil {
+		return lookUpPrefix(ctx, req.Storage, value)
+	}
+	t, rec, err := find()
+	if errors.Is(err, errNoRecord) {
+		return nil, noRecord(key, t, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return found(t, rec), nil
+}
+
+// lookupKey returns the one thing that is given to look for.
+func lookupKey(d *framework.FieldData) (key, value string, err error) {
+	for _, field := range lookupKeys {
+		given := strings.TrimSpace(d.Get(field).(string))
+		switch {
+		case given == "":
+		case key != "":
+			return "", "", refuse("%s and %s: give exactly one of %s", key, field, strings.Join(lookupKeys, ", "))
+		default:
+			key, value = field, given
+		}
+	}
+	switch key {
+	case "":
+		return "", "", refuse("give exactly one of %s", strings.Join(lookupKeys, ", "))
+	case "fingerprint_sha256", "fingerprint_prefix":
+		value = strings.ToLower(value)
+		return key, value, validFingerprint(key, value)
+	case "decoy_id":
+		return key, value, validID(key, value)
+	default:
+		return key, value, validLookupText(key, value)
+	}
+}
+
+var hexDigits = regexp.MustCompile(`^[0-9a-f]*$`)
+
+func validFingerprint(field, value string) error {
+	const whole = 64
+	switch hex := hexDigits.MatchString(value); {
+	case field == "fingerprint_sha256" && hex && len(value) >= fingerprintFolder && len(value) < whole:
+		return refuse("fingerprint_sha256: has %d hex digits of 64; give what you have as fingerprint_prefix", len(value))
+	case field == "fingerprint_sha256" && (!hex || len(value) != whole):
+		return refuse("fingerprint_sha256: must be the whole SHA-256 in 64 hex digits (never the secret itself)")
+	case field == "fingerprint_prefix" && (!hex || len(value) < fingerprintFolder || len(value) > whole):
+		return refuse("fingerprint_prefix: must be the first %d to 64 hex digits of the SHA-256 (never the secret itself)", fingerprintFolder)
+	default:
+		return nil
+	}
+}
+
+// validLookupText checks an ID whose form is C1's own; it is only compared.
+func validLookupText(field, value string) error {
+	if len(value) > maxLookupText || strings.ContainsFunc(value, unseen) {
+		return refuse("%s: must be as C1 shows it, one line of at most %d characters (never the secret itself)", field, maxLookupText)
+	}
+	return nil
+}
+
+const maxLookupText = 1024
+
+// lookupTime is the time whose record is looked for.
+func (b *backend) lookupTime(d *framework.FieldData, key string) (time.Time, error) {
+	given := strings.TrimSpace(d.Get("at").(string))
+	switch {
+	case given == "":
+		return b.now(), nil
+	case key != "decoy_id" && key != "client_id":
+		return time.Time{}, refuse("at goes with decoy_id or client_id; %s names one version", key)
+	}
+	at, err := time.Parse(time.RFC3339, given)
+	if err != nil {
+		return time.Time{}, refuse("at %q: must be a time as in 2026-01-31T15:04:05Z (RFC 3339)", clip(given, 40))
+	}
+	return at, nil
+}
+
+// recordOfClient finds what a client ID stands for. That of a connector changes
+// with each rotation, that of a decoy may not.
+func recordOfClient(ctx context.Context, s logical.Storage, clientID string, at time.Time) (*target, *record, error) {
+	t, rec, err := followIndex(ctx, s, clientKey(clientID))
+	if err != nil || t.Ref.Kind == kindConnector {
+		return t, rec, err
+	}
+	if rec = t.recordAt(at, func(r *record) bool { return r.ClientID == clientID }); rec == nil {
+		return t, nil, errNoRecord
+	}
+	return t, rec, nil
+}
+
+func recordOfDecoy(ctx context.Context, s logical.Storage, ref targetRef, at time.Time) (*target, *record, error) {
+	t, err := readTarget(ctx, s, ref)
+	if err != nil {
+		return nil, nil, err
 	}
 	if t == nil {
-		return nil, unknown
+		return nil, nil, errNoRecord
 	}
-	rec := t.recordOf(pointer.Version)
-	if rec == nil || rec.Fingerprint != fingerprint {
-		return nil, unknown
+	rec := t.recordAt(at, func(*record) bool { return true })
+	if rec == nil {
+		return t, nil, errNoRecord
 	}
+	return t, rec, nil
+}
+
+// recordAt is the record of the version that was current at a time, of those that
+// are meant, or nil.
+func (t *target) recordAt(at time.Time, meant func(*record) bool) *record {
+	for i := len(t.Records) - 1; i >= 0; i-- {
+		if rec := &t.Records[i]; rec.Version > 0 && meant(rec) && !rec.FinishedAt.Truncate(time.Second).After(at) {
+			return rec
+		}
+	}
+	return nil
+}
+
+// noRecord is the answer where nothing was found; t is the target, if it is known.
+func noRecord(key string, t *target, at time.Time) error {
+	why := "it was not vended by this mount, or its record was pruned (history_limit in config)"
+	switch {
+	case t == nil:
+	case t.Version == 0:
+		why = fmt.Sprintf("%s is bound as %s, and this mount has never rotated it: the copy comes from elsewhere", t.Ref, t.Binding)
+	case key == "decoy_id" || key == "client_id":
+		why = fmt.Sprintf("no record of %s is as old as %s (records are kept up to history_limit in config)", t.Ref, rfc3339(at))
+	}
+	return failWith(http.StatusNotFound, "no record of that %s: %s", key, why)
+}
+
+// lookUpPrefix answers with the record that a prefix means, or lists them.
+func lookUpPrefix(ctx context.Context, s logical.Storage, prefix string) (*logical.Response, error) {
+	keys, err := fingerprintKeys(ctx, s, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var answers []*logical.Response
+	for _, key := range keys[:min(len(keys), mostMatches)] {
+		t, rec, err := followIndex(ctx, s, key)
+		switch {
+		case errors.Is(err, errNoRecord):
+		case err != nil:
+			return nil, err
+		default:
+			answers = append(answers, found(t, rec))
+		}
+	}
+	switch len(answers) {
+	case 0:
+		return nil, noRecord("fingerprint_prefix", nil, time.Time{})
+	case 1:
+		return answers[0], nil
+	}
+	matches := make([]any, len(answers))
+	for i, answer := range answers {
+		matches[i] = answer.Data
+	}
+	resp := &logical.Response{Data: map[string]any{"matches": matches}}
+	resp.AddWarning(fmt.Sprintf("%d records match the prefix", len(keys)))
+	return resp, nil
+}
+
+// found is the answer for one record.
+func found(t *target, rec *record) *logical.Response {
 	data := recordFields(*rec)
 	maps.Copy(data, map[string]any{
 		"kind":         string(t.Ref.Kind),
@@ -121,7 +289,14 @@ func lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (
 		"valid_from":   rfc3339(rec.FinishedAt),
 		"valid_until":  rfc3339(t.validUntil(rec)),
 	})
-	return &logical.Response{Data: data}, nil
+	resp := &logical.Response{Data: data}
+	if t.Ref.Kind == kindDecoy {
+		data["planted"] = t.planted()
+		if t.Forgotten > 0 {
+			resp.AddWarning(fmt.Sprintf("planted lacks %d older version(s), whose records are kept no longer (history_limit in config)", t.Forgotten))
+		}
+	}
+	return resp
 }
 
 // validUntil is when a version stopped being what Vault hands out, or zero.
@@ -131,4 +306,24 @@ func (t *target) validUntil(rec *record) time.Time {
 		until = next.FinishedAt
 	}
 	return until
+}
+
+// planted are the copies of a decoy that were handed out and that the engine has
+// not made dead, newest first. C1 has replaced all but the current one, but they
+// lie where they were put, and whoever uses one has been there.
+func (t *target) planted() []any {
+	copies := []any{}
+	for i := len(t.Records) - 1; i >= 0; i-- {
+		rec := &t.Records[i]
+		if rec.Outcome != outcomeIssued && rec.Outcome != outcomeStored || !rec.EndedAt.IsZero() {
+			continue
+		}
+		copies = append(copies, map[string]any{
+			"version": rec.Version, "placement": rec.Placement, "issued_at": rfc3339(rec.FinishedAt),
+			"binding": rec.Binding, "display_name": rec.DisplayName, "entity_id": rec.EntityID,
+			"remote_address": rec.RemoteAddr, "request_id": rec.RequestID,
+			"fingerprint_sha256": rec.Fingerprint, "current": rec.Version == t.Version,
+		})
+	}
+	return copies
 }

@@ -104,19 +104,32 @@ func (t *target) recordOfRequest(requestID string) *record {
 	return nil
 }
 
-// pruneRecords keeps the newest records up to the limit and returns the
-// fingerprints of those it dropped.
-func (t *target) pruneRecords() (dropped []string) {
-	if t.historyLimit <= 0 {
+// pruneRecords keeps the newest records up to the limit and returns the entries
+// of the index that lead to none of them any more.
+func (t *target) pruneRecords() (gone []string) {
+	if t.historyLimit <= 0 || len(t.Records) <= t.historyLimit {
 		return nil
 	}
-	for len(t.Records) > t.historyLimit {
-		if fp := t.Records[0].Fingerprint; fp != "" {
-			dropped = append(dropped, fp)
+	n := len(t.Records) - t.historyLimit
+	dropped := t.Records[:n]
+	t.Records = t.Records[n:]
+	kept := map[string]bool{} // a decoy keeps its client ID
+	for i := range t.Records {
+		for _, key := range t.Records[i].indexKeys() {
+			kept[key] = true
 		}
-		t.Records = t.Records[1:]
 	}
-	return dropped
+	for i := range dropped {
+		if dropped[i].Version > 0 {
+			t.Forgotten++
+		}
+		for _, key := range dropped[i].indexKeys() {
+			if !kept[key] {
+				gone = append(gone, key)
+			}
+		}
+	}
+	return gone
 }
 
 // recordFields are a record as history and lookup show it.

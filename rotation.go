@@ -5,8 +5,6 @@ package c1
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"strings"
@@ -221,7 +219,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 func (b *backend) definitelyFailed(ctx context.Context, r rotation, before target, cause error) error {
 	t, now := r.target, b.now()
 	failed := record{origin: t.Attempt.origin, Outcome: outcomeFailed, FinishedAt: now, Error: cause.Error()}
-	t.Attempt, t.Records, t.pruned = before.Attempt, before.Records, nil // what begin pushed out is back
+	t.Attempt, t.Records, t.Forgotten, t.pruned = before.Attempt, before.Records, before.Forgotten, nil // what begin pushed out is back
 	t.addRecord(failed)
 	if r.byClock && !concernsAll(cause) {
 		t.troubled(r.session.config, now, cause)
@@ -286,7 +284,10 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 		}
 	} else {
 		t.unschedule()
-		if err := b.storeOutcome(ctx, t, t.pointFingerprint(b.storage)...); err != nil {
+		keys := t.recordOf(t.Version).indexKeys()
+		first := min(1, len(keys)) // the rest is written behind the answer
+		t.unindexed = keys[first:]
+		if err := b.storeOutcome(ctx, t, func(ctx context.Context) error { return b.writeIndex(ctx, t, keys[:first]) }); err != nil {
 			b.abandon(ctx, r, m)
 			return failWith(statusOutcomeUnknown,
 				"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.Ref, err)
@@ -294,17 +295,6 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	}
 	b.announce(ctx, t, done)
 	return nil
-}
-
-// pointFingerprint is the write that makes the newest secret known to lookup;
-// none when there is no secret.
-func (t *target) pointFingerprint(s logical.Storage) []func(context.Context) error {
-	if t.Current.Fingerprint == "" {
-		return nil
-	}
-	return []func(context.Context) error{func(ctx context.Context) error {
-		return writeFingerprint(ctx, s, t.Current.Fingerprint, t)
-	}}
 }
 
 // storeKept stores the outcome for the readers of a scheduled binding. What
@@ -320,9 +310,7 @@ func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) err
 		}
 		return err
 	}}
-	for _, point := range t.pointFingerprint(b.storage) {
-		writes = append(writes, func() error { return point(store) })
-	}
+	writes = append(writes, func() error { return b.writeIndex(store, t, t.recordOf(t.Version).indexKeys()) })
 	err := parallel(writes...)
 	if err == nil {
 		err = b.storeOutcome(ctx, t)
@@ -342,29 +330,11 @@ func (b *backend) storeOutcome(ctx context.Context, t *target, beside ...func(co
 		err = writeTarget(store, b.storage, t, beside...)
 		cancel()
 		if err == nil {
-			b.tidy(ctx, t)
+			b.behind(ctx, t)
 			return nil
 		}
 	}
 	return err
-}
-
-// tidy drops the pointers of records that are kept no longer. Nobody waits for
-// it, and one that stays is only untidy.
-func (b *backend) tidy(ctx context.Context, t *target) {
-	gone := t.pruned
-	t.pruned = nil
-	if len(gone) == 0 || !b.work.enter() {
-		return
-	}
-	go func() {
-		defer b.work.leave()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		defer cancel()
-		for _, fp := range gone {
-			_ = b.storage.Delete(ctx, fingerprintPrefix+fp)
-		}
-	}()
 }
 
 // abandon ends a credential whose rotation could not be stored. Storage most
@@ -420,13 +390,12 @@ func (b *backend) callC1(ctx context.Context, client *c1api.Client, t *target) (
 	return decoyMaterial(t.Ref, decoy, m), nil
 }
 
-// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it on findings.
+// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it; "" of none.
 func fingerprintOf(secret string) string {
 	if secret == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
+	return hexSHA256(secret)
 }
 
 func later(a, b time.Time) time.Time {

@@ -220,7 +220,7 @@ func TestMissingPointerIsPutBack(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	fingerprint := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
-	require.NoError(t, e.b.storage.Delete(context.Background(), fingerprintPrefix+fingerprint))
+	require.NoError(t, e.b.storage.Delete(context.Background(), fingerprintKey(fingerprint)))
 	require.Equal(t, http.StatusNotFound, e.refused(logical.UpdateOperation, "lookup", fields("fingerprint_sha256", fingerprint)).status)
 	e.after(2 * time.Minute)
 	require.Equal(t, "hr", e.write("lookup", "fingerprint_sha256", fingerprint).Data["binding"])

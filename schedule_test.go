@@ -108,21 +108,21 @@ func TestScheduledBindingsRotateInTimeAndNeverLate(t *testing.T) {
 	require.Equal(t, true, e.read("status").Data["healthy"])
 }
 
-func TestScheduledRotationCostsFiveWrites(t *testing.T) {
+func TestScheduledRotationCostsSevenWrites(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	e.scheduled("hr")
 	e.storage.written()
 	e.write("connectors/hr/rotate")
 	keys := e.storage.written()
-	require.Len(t, keys, 5, "%v", keys)
+	require.Len(t, keys, 7, "%v", keys)
 	prefixes := make([]string, len(keys))
 	for i, key := range keys {
 		prefixes[i], _, _ = strings.Cut(key, "/")
 	}
 	require.Equal(t, []string{"due", "target"}, prefixes[:2], "when to look, then the attempt")
-	require.ElementsMatch(t, []string{"due", "fingerprint"}, prefixes[2:4])
-	require.Equal(t, "target", prefixes[4], "nobody can read what lookup does not know")
+	require.ElementsMatch(t, []string{"due", "fingerprint", "client", "credential"}, prefixes[2:6])
+	require.Equal(t, "target", prefixes[6], "nobody can read what lookup does not know")
 }
 
 func TestCronScheduleIsExactAndInItsZone(t *testing.T) {

@@ -16,6 +16,8 @@ import (
 const (
 	retryBase = time.Minute
 	retryMax  = time.Hour
+	// recently is how long after a rotation it may not have been looked at yet.
+	recently = 2*longestRequestTimeout + 2*time.Minute
 )
 
 // settled is what a settlement found.
@@ -107,7 +109,7 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 			return t, b.storeWithNextLook(ctx, t)
 		}
 	}
-	if err := b.restorePointer(ctx, t); err != nil {
+	if err := b.restoreIndex(ctx, t); err != nil {
 		return nil, err
 	}
 	next := t.nextLook()
@@ -121,21 +123,6 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 		return t, nil
 	}
 	return t, b.putNextLook(ctx, t)
-}
-
-// restorePointer writes the newest secret's pointer if the process died between
-// the two writes of an outcome. Each rotation is looked at once, after its
-// settle time; later nothing can be missing.
-func (b *backend) restorePointer(ctx context.Context, t *target) error {
-	const recently = 2*longestRequestTimeout + 2*time.Minute
-	if t.Current == nil || t.Current.Fingerprint == "" || b.now().Sub(t.Current.RotatedAt) > recently {
-		return nil
-	}
-	entry, err := b.storage.Get(ctx, fingerprintPrefix+t.Current.Fingerprint)
-	if err != nil || entry != nil {
-		return err
-	}
-	return writeFingerprint(ctx, b.storage, t.Current.Fingerprint, t)
 }
 
 // rotateByClock rotates a scheduled target whose turn has come, and reports
@@ -368,6 +355,6 @@ func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
 	if err := writeTarget(store, b.storage, t); err != nil {
 		return err
 	}
-	b.tidy(ctx, t)
+	b.behind(ctx, t)
 	return nil
 }

@@ -383,7 +383,7 @@ func TestSettlingDropsThePointersOfRecordsThatAreKeptNoLonger(t *testing.T) {
 	e.write("config", "history_limit", 2)
 	e.bindDecoy("bait", c1test.KindAccessToken)
 	pointer := func(resp *logical.Response) *logical.StorageEntry {
-		entry, err := e.storage.Get(context.Background(), fingerprintPrefix+resp.Data["fingerprint_sha256"].(string))
+		entry, err := e.storage.Get(context.Background(), fingerprintKey(resp.Data["fingerprint_sha256"].(string)))
 		require.NoError(t, err)
 		return entry
 	}

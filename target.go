@@ -17,9 +17,8 @@ import (
 )
 
 const (
-	targetPrefix      = "target/"
-	fingerprintPrefix = "fingerprint/"
-	attentionPrefix   = "attention/"
+	targetPrefix    = "target/"
+	attentionPrefix = "attention/"
 
 	// maxPendingRetirements keeps a target's entry below the size that Raft
 	// takes (1 MiB): each live lease of a connector holds one retirement.
@@ -121,15 +120,13 @@ type target struct {
 	// Attention are the reasons under which attention/ holds an entry.
 	Attention []string `json:"attention,omitempty"`
 	Records   []record `json:"records,omitempty"` // oldest first
+	// Forgotten counts versions that were vended and whose records are kept no
+	// longer.
+	Forgotten int `json:"forgotten,omitempty"`
 
 	historyLimit int      // how many records to keep, from config; 0 keeps all
-	pruned       []string // fingerprints of records that are gone, still in storage
-}
-
-// fingerprintPointer is what fingerprint/<sha256> holds.
-type fingerprintPointer struct {
-	Ref     targetRef `json:"ref"`
-	Version int       `json:"version"`
+	pruned       []string // entries of the index for records that are gone
+	unindexed    []string // entries of the index that are still to be written
 }
 
 // attempt is one rotation between "about to ask C1" and "outcome stored".
@@ -316,7 +313,7 @@ func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target,
 // changed in place.
 func (t *target) copied() *target {
 	c := *t
-	c.historyLimit, c.pruned = 0, nil
+	c.historyLimit, c.pruned, c.unindexed = 0, nil, nil
 	c.Attempt = copyOf(t.Attempt)
 	if c.Attempt != nil {
 		c.Attempt.dueMinute = 0
@@ -364,7 +361,8 @@ func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error)
 // writeTarget stores the state, and beside it in the same round whatever is
 // given, and keeps attention/ in step: a new reason is written in the same
 // round, one that has passed is dropped after. In the ordinary case it is one
-// write. What leads to records that are kept no longer is left in t.pruned.
+// write. What the index holds of records that are kept no longer is left in
+// t.pruned.
 func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...func(context.Context) error) error {
 	problems := t.problems()
 	before := t.Attention
@@ -383,7 +381,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 			passed = append(passed, reason)
 		}
 	}
-	records := t.Records
+	records, forgotten := t.Records, t.Forgotten
 	gone := t.pruneRecords()
 
 	value, err := json.Marshal(t)
@@ -402,7 +400,7 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 		})
 	}
 	if err := parallel(writes...); err != nil {
-		t.Attention, t.Records = before, records
+		t.Attention, t.Records, t.Forgotten = before, records, forgotten
 		return err
 	}
 	// What is left to drop is only untidy if it stays.
@@ -411,15 +409,6 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 	}
 	t.pruned = append(t.pruned, gone...)
 	return nil
-}
-
-// writeFingerprint stores which target and version a secret was.
-func writeFingerprint(ctx context.Context, s logical.Storage, fingerprint string, t *target) error {
-	pointer, err := logical.StorageEntryJSON(fingerprintPrefix+fingerprint, fingerprintPointer{Ref: t.Ref, Version: t.Version})
-	if err != nil {
-		return err
-	}
-	return s.Put(ctx, pointer)
 }
 
 func attentionKey(reason string, ref targetRef) string {
