@@ -5,6 +5,7 @@ package c1api
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -19,33 +20,41 @@ const (
 	// covers a clock that is somewhat ahead.
 	assertionLifetime = 2 * time.Minute
 	assertionLeeway   = 2 * time.Minute
+
+	nonceBytes = 16
 )
 
-// assertion signs the JWT by which a client proves its identity at the token
-// endpoint (RFC 7523). The audience is the token endpoint's own host, never
-// the one in the client ID: an assertion is worth nothing at another host.
-func (k *signingKey) assertion(clientID, audience string, now time.Time) (string, error) {
-	signer, err := jose.NewSigner(jose.SigningKey{
-		Algorithm: jose.EdDSA,
-		Key:       jose.JSONWebKey{Key: k.private, KeyID: k.id},
-	}, (&jose.SignerOptions{}).WithType("JWT"))
+// signAssertion signs the JWT by which a client proves its identity at the
+// token endpoint (RFC 7523), in the form of C1's own SDKs: the nonce stands in
+// the protected header, and there are no claims beyond these six. The audience
+// is the token endpoint's own host, never the one in the client ID: an
+// assertion is worth nothing at another host.
+func signAssertion(key *jose.JSONWebKey, clientID, audience string, now time.Time) (string, error) {
+	signer, err := jose.NewSigner(
+		jose.SigningKey{Algorithm: jose.EdDSA, Key: key},
+		&jose.SignerOptions{NonceSource: randomNonce{}},
+	)
 	if err != nil {
 		return "", fmt.Errorf("cannot sign an assertion: %w", err)
 	}
-	return jwt.Signed(signer).Claims(struct {
-		jwt.Claims
-
-		Nonce string `json:"nonce"`
-	}{
-		Claims: jwt.Claims{
-			Issuer:    clientID,
-			Subject:   clientID,
-			Audience:  jwt.Audience{audience},
-			Expiry:    jwt.NewNumericDate(now.Add(assertionLifetime)),
-			IssuedAt:  jwt.NewNumericDate(now),
-			NotBefore: jwt.NewNumericDate(now.Add(-assertionLeeway)),
-			ID:        rand.Text(),
-		},
-		Nonce: rand.Text(),
+	return jwt.Signed(signer).Claims(jwt.Claims{
+		Issuer:    clientID,
+		Subject:   clientID,
+		Audience:  jwt.Audience{audience},
+		Expiry:    jwt.NewNumericDate(now.Add(assertionLifetime)),
+		IssuedAt:  jwt.NewNumericDate(now),
+		NotBefore: jwt.NewNumericDate(now.Add(-assertionLeeway)),
 	}).Serialize()
+}
+
+// randomNonce makes the nonces of C1's SDKs: 16 random bytes in hex.
+type randomNonce struct{}
+
+// Nonce implements jose.NonceSource.
+func (randomNonce) Nonce() (string, error) {
+	nonce := make([]byte, nonceBytes)
+	if _, err := rand.Read(nonce); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(nonce), nil
 }

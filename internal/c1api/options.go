@@ -5,22 +5,21 @@ package c1api
 
 import (
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"github.com/hashicorp/go-hclog"
 )
 
 // settings are Options after checking.
 type settings struct {
 	tenant  *url.URL
-	key     *signingKey // nil: no assertions
+	key     *jose.JSONWebKey // nil: no assertions
 	roots   *x509.CertPool
 	timeout time.Duration
 	log     hclog.Logger
@@ -57,15 +56,12 @@ func (o Options) check() (*settings, error) {
 
 // checkIdentity returns the key that signs assertions, or nil when the secret
 // goes in the body or a static bearer is used.
-func (o Options) checkIdentity() (*signingKey, error) {
+func (o Options) checkIdentity() (*jose.JSONWebKey, error) {
 	if o.AccessToken != "" {
 		if o.ClientID != "" || o.ClientSecret != "" {
 			return nil, errors.New("an access token excludes a client ID and secret: give one or the other")
 		}
-		if !validBearer(o.AccessToken) {
-			return nil, errors.New("the access token holds characters that no bearer token has, or is too long")
-		}
-		return nil, nil
+		return nil, CheckAccessToken(o.AccessToken)
 	}
 	if o.ClientID == "" {
 		return nil, errors.New("no identity: give a client ID with its secret, or an access token")
@@ -103,53 +99,4 @@ func parseTenantURL(raw string) (*url.URL, error) {
 		return nil, fmt.Errorf("the URL's %w", err)
 	}
 	return &url.URL{Scheme: "https", Host: strings.ToLower(u.Host)}, nil
-}
-
-// parseRoots adds the certificates in pemText to the system's, so that an own
-// CA in front of C1 (a proxy that inspects TLS, an emulator) does not switch
-// the public ones off. It returns nil, the system's roots, for an empty text.
-func parseRoots(pemText string) (*x509.CertPool, error) {
-	if strings.TrimSpace(pemText) == "" {
-		return nil, nil
-	}
-	lastRoots.mu.Lock()
-	defer lastRoots.mu.Unlock()
-	if lastRoots.pool == nil || lastRoots.pem != pemText {
-		pool, err := newRoots(pemText)
-		if err != nil {
-			return nil, err
-		}
-		lastRoots.pem, lastRoots.pool = pemText, pool
-	}
-	return lastRoots.pool, nil
-}
-
-// lastRoots are shared by the clients of a process: mounts mostly trust the same
-// authority, and the system's roots take 40 kB each time.
-var lastRoots struct {
-	mu   sync.Mutex
-	pem  string
-	pool *x509.CertPool
-}
-
-func newRoots(pemText string) (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // a system without roots still has ours
-	}
-	for rest := []byte(pemText); len(strings.TrimSpace(string(rest))) > 0; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			return nil, errors.New("the CA is not PEM")
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, errors.New("the CA holds a PEM block that is not a certificate")
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, errors.New("the CA holds a certificate that cannot be parsed")
-		}
-		pool.AddCert(cert)
-	}
-	return pool, nil
 }

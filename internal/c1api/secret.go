@@ -4,43 +4,61 @@
 package c1api
 
 import (
-	"bytes"
-	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 const (
-	secretTokenScheme = "secret-token:" // RFC 8959
-	secretTokenIssuer = "conductorone.com:"
-	secretTokenV1     = "v1:"
+	secretTokenScheme  = "secret-token:" // RFC 8959
+	secretTokenVersion = "v1"
+	signingSecretForm  = "it reads secret-token:conductorone.com:v1:<key>"
 
-	// maxSecretLength is far above what C1 makes (about 200 characters).
-	maxSecretLength = 4096
+	// maxSecretLength bounds client secrets and access tokens, those of the
+	// config and those that C1 vends. C1 makes about 200 characters.
+	maxSecretLength = 16 << 10
 )
 
-// signingKey is the Ed25519 key inside a secret-token: secret.
-type signingKey struct {
-	private ed25519.PrivateKey
-	id      string // the JWK's kid, may be empty
-}
-
-// CheckClientSecret says whether New would take the secret, in words that
-// never repeat it. A secret-token: secret must be one of C1's version 1 with an
-// Ed25519 private key; any other secret only has to be printable.
+// CheckClientSecret says whether New would take the secret, in words that never
+// repeat it. A signing secret must be exactly as C1 gave it. Anything else is a
+// plain secret, which is sent to C1: a text that holds a signing secret in
+// another spelling, or the private key of one, is refused.
 func CheckClientSecret(secret string) error {
 	_, err := parseClientSecret(secret)
 	return err
 }
 
-// parseClientSecret returns the key of a secret-token: secret, and nil for a
-// plain one.
-func parseClientSecret(secret string) (*signingKey, error) {
+// IsSigningSecret reports whether the secret is one of C1's whose Ed25519 key
+// signs assertions, so that the secret itself is never sent.
+func IsSigningSecret(secret string) bool {
+	key, err := parseClientSecret(secret)
+	return err == nil && key != nil
+}
+
+// CheckAccessToken says whether New would take the access token, in words that
+// never repeat it: the characters of a bearer token (RFC 6750), at most 16 KiB,
+// and no client secret or private key in it.
+func CheckAccessToken(token string) error {
+	if !validBearer(token) {
+		return fmt.Errorf("the access token is empty, longer than %d characters or holds characters that no bearer token has", maxSecretLength)
+	}
+	switch findSecret(token) {
+	case secretToken:
+		return errors.New("the access token is or holds a client secret (secret-token:), which must not be sent: give it as the client secret, with its client ID")
+	case privateKey:
+		return errors.New("the access token holds a private key, which must not be sent")
+	default:
+		return nil
+	}
+}
+
+// parseClientSecret returns the key of a signing secret, and nil for a plain
+// one.
+func parseClientSecret(secret string) (*jose.JSONWebKey, error) {
 	switch {
 	case secret == "":
 		return nil, errors.New("the client secret is empty")
@@ -52,62 +70,37 @@ func parseClientSecret(secret string) (*signingKey, error) {
 		return nil, errors.New("the client secret holds a control character (a line end at its end?)")
 	case strings.TrimSpace(secret) != secret:
 		return nil, errors.New("the client secret begins or ends with a space")
+	case strings.HasPrefix(secret, secretTokenScheme):
+		return parseSigningSecret(secret)
 	}
-	rest, isToken := strings.CutPrefix(secret, secretTokenScheme)
-	if !isToken {
+	switch findSecret(secret) {
+	case secretToken:
+		return nil, errors.New("the client secret holds a secret-token: secret, but " + misspelling(secret) +
+			": give it exactly as C1 showed it, from secret-token: to its end")
+	case privateKey:
+		return nil, errors.New("the client secret holds a private key, which must not be sent: give the whole secret, from secret-token: to its end")
+	default:
 		return nil, nil
 	}
-	rest, ours := strings.CutPrefix(rest, secretTokenIssuer)
-	if !ours {
-		return nil, errors.New("the client secret is a secret-token: of another issuer than conductorone.com")
-	}
-	encoded, v1 := strings.CutPrefix(rest, secretTokenV1)
-	if !v1 {
-		return nil, errors.New("the client secret is a secret-token: of another version than v1, the only one that this plugin knows")
-	}
-	return parseJWK(encoded)
 }
 
-// parseJWK reads the base64url of an Ed25519 private key (RFC 8037).
-func parseJWK(encoded string) (*signingKey, error) {
-	if encoded == "" {
-		return nil, errors.New("the client secret ends after its prefix: the key is missing")
+// misspelling says how a text that holds a secret-token: secret differs from
+// one.
+func misspelling(secret string) string {
+	switch {
+	case strings.ContainsFunc(secret, func(r rune) bool { return r != ' ' && !isVisible(r) }):
+		return "an invisible character is in front of or within it (a byte-order mark?)"
+	case strings.ContainsAny(secret, "\"'`‘’“”"):
+		return "there are quotes around it"
+	case strings.Contains(secret, secretTokenScheme):
+		return "there is something in front of it"
+	default:
+		return "it is encoded or spelled in another way"
 	}
-	if strings.Contains(encoded, "=") {
-		return nil, errors.New("the client secret's key has base64 padding (=): it must be unpadded base64url")
-	}
-	text, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil {
-		return nil, errors.New("the client secret's key is not base64url: is it complete?")
-	}
-	var jwk struct {
-		Kty string  `json:"kty"`
-		Crv string  `json:"crv"`
-		X   string  `json:"x"`
-		D   *string `json:"d"`
-		Kid string  `json:"kid"`
-	}
-	// The decoder's own error could repeat part of the key.
-	if json.Unmarshal(text, &jwk) != nil || jwk.Kty == "" {
-		return nil, errors.New("the client secret's key is not a JWK (a JSON object with kty)")
-	}
-	if jwk.Kty != "OKP" || jwk.Crv != "Ed25519" {
-		return nil, errors.New("the client secret's key is not an Ed25519 key (kty OKP, crv Ed25519)")
-	}
-	if jwk.D == nil || *jwk.D == "" {
-		return nil, errors.New("the client secret holds a public key only (no d): a private key is needed")
-	}
-	seed, err := base64.RawURLEncoding.DecodeString(*jwk.D)
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, errors.New("the client secret's private key (d) is not 32 bytes of base64url")
-	}
-	public, err := base64.RawURLEncoding.DecodeString(jwk.X)
-	if err != nil || len(public) != ed25519.PublicKeySize {
-		return nil, errors.New("the client secret's public key (x) is not 32 bytes of base64url")
-	}
-	private := ed25519.NewKeyFromSeed(seed)
-	if !bytes.Equal(private[ed25519.SeedSize:], public) {
-		return nil, errors.New("the client secret's public key (x) does not belong to its private key (d)")
-	}
-	return &signingKey{private: private, id: jwk.Kid}, nil
+}
+
+// validBearer reports whether a token has only the characters of RFC 6750.
+func validBearer(value string) bool {
+	return value != "" && len(value) <= maxSecretLength &&
+		!strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' })
 }

@@ -26,13 +26,13 @@ func TestCheckClientSecretSaysWhatIsWrong(t *testing.T) {
 	d := b64([]byte(strings.Repeat("d", 32)))
 	for name, c := range map[string]struct{ secret, want string }{
 		"empty":             {"", "empty"},
-		"too long":          {strings.Repeat("x", 5000), "longer"},
+		"too long":          {strings.Repeat("x", 16<<10+1), "longer"},
 		"control character": {good + "\n", "control character"},
 		"spaces":            {" " + testPassword, "space"},
 		"not text":          {"abc\xff", "UTF-8"},
 		"another version":   {"secret-token:conductorone.com:v2:" + key, "version"},
-		"another issuer":    {"secret-token:example.com:v1:" + key, "issuer"},
-		"no key":            {"secret-token:conductorone.com:v1:", "missing"},
+		"no key":            {"secret-token:conductorone.com:v1:", "not complete"},
+		"no version":        {"secret-token:conductorone.com", "not complete"},
 		"padded":            {good + "=", "padding"},
 		"not base64url":     {"secret-token:conductorone.com:v1:%%%", "base64url"},
 		"not JSON":          {"secret-token:conductorone.com:v1:" + b64([]byte("not json")), "JWK"},

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/sync/singleflight"
@@ -26,8 +27,6 @@ const (
 	// that ends sooner is found out by its 401.
 	longestTokenLife = time.Hour
 	assumedTokenLife = time.Minute
-
-	maxTokenLength = 16 << 10
 )
 
 // token is one access token. It is never changed once made.
@@ -46,8 +45,8 @@ type tokenSource struct {
 	client   *Client
 	clientID string
 	secret   string
-	key      *signingKey // nil: the secret goes in the body
-	audience string      // the token endpoint's host, without port
+	key      *jose.JSONWebKey // nil: the secret goes in the body
+	audience string           // the token endpoint's host, without port
 
 	current atomic.Pointer[token]
 	flight  singleflight.Group
@@ -121,7 +120,10 @@ func (s *tokenSource) expiresAt() time.Time {
 }
 
 func (s *tokenSource) secrets() []string {
-	known := []string{s.secret, strings.TrimPrefix(s.secret, secretTokenScheme+secretTokenIssuer+secretTokenV1)}
+	known := []string{s.secret}
+	if s.key != nil {
+		known = append(known, s.secret[strings.LastIndexByte(s.secret, ':')+1:])
+	}
 	if t := s.current.Load(); t != nil {
 		known = append(known, t.value)
 	}
@@ -160,7 +162,7 @@ func (s *tokenSource) request(ctx context.Context, offset time.Duration) minted 
 	if s.key == nil {
 		config.ClientSecret = s.secret
 	} else {
-		assertion, err := s.key.assertion(s.clientID, s.audience, start.Add(offset))
+		assertion, err := signAssertion(s.key, s.clientID, s.audience, start.Add(offset))
 		if err != nil {
 			return minted{failed: &failure{err: &Error{Reason: ReasonNotSent, Message: "cannot sign the client assertion"}}}
 		}
@@ -274,10 +276,4 @@ func (s *tokenSource) refused(err error) *failure {
 	}
 	e.Message = join(what, e.Message)
 	return f
-}
-
-// validBearer reports whether a token has only the characters of RFC 6750.
-func validBearer(value string) bool {
-	return value != "" && len(value) <= maxTokenLength &&
-		!strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r > '~' })
 }

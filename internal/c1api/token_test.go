@@ -15,47 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/stretchr/testify/require"
 )
-
-func TestAssertionHoldsWhatC1Checks(t *testing.T) {
-	t.Parallel()
-	secret, public := newSecret(t)
-	f := &fakeC1{}
-	c, _ := newClient(t, f, withKey(secret), func(o *Options) {
-		o.URL, o.ClientID = "https://localhost:8443", "hydra@elsewhere.example:9/pcc"
-	})
-	_, err := c.Introspect(t.Context())
-	require.NoError(t, err)
-
-	form, err := url.ParseQuery(f.forms[0])
-	require.NoError(t, err)
-	require.Equal(t, "client_credentials", form.Get("grant_type"))
-	require.Equal(t, "hydra@elsewhere.example:9/pcc", form.Get("client_id"))
-	require.Equal(t, assertionType, form.Get("client_assertion_type"))
-	require.Empty(t, form.Get("client_secret"))
-
-	parsed, err := jwt.ParseSigned(form.Get("client_assertion"), []jose.SignatureAlgorithm{jose.EdDSA})
-	require.NoError(t, err)
-	var claims struct {
-		jwt.Claims
-
-		Nonce string `json:"nonce"`
-	}
-	require.NoError(t, parsed.Claims(public, &claims))
-	require.Equal(t, "hydra@elsewhere.example:9/pcc", claims.Issuer)
-	require.Equal(t, claims.Issuer, claims.Subject)
-	require.Equal(t, jwt.Audience{"localhost"}, claims.Audience, "the token endpoint's host, without port, never the client ID's")
-	issued := claims.IssuedAt.Time()
-	require.WithinDuration(t, time.Now(), issued, 10*time.Second)
-	require.Equal(t, issued.Add(2*time.Minute), claims.Expiry.Time())
-	require.Equal(t, issued.Add(-2*time.Minute), claims.NotBefore.Time())
-	require.NotEmpty(t, claims.ID)
-	require.NotEmpty(t, claims.Nonce)
-	require.NotEqual(t, claims.ID, claims.Nonce)
-}
 
 func TestPlainSecretGoesInTheBodyOnly(t *testing.T) {
 	t.Parallel()
