@@ -8,49 +8,125 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"strings"
+	"net/url"
+	"strconv"
 	"time"
+)
+
+const (
+	connectorPath  = "/api/v1/apps/%s/connectors/%s"
+	connectorsPath = "/api/v1/apps/%s/connectors"
+	credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s"
+
+	connectorPageSize = 100
+	maxConnectorPages = 100
+	maxPageToken      = 4096
 )
 
 // GetConnector returns a connector
 // (GET /api/v1/apps/{app_id}/connectors/{id}); ReasonNotFound when there is
-// none. C1 does not document the shape of the answer beyond "exists or 404", so
-// the connector may stand in it bare, or below connector or connectorView.
+// none.
 func (c *Client) GetConnector(ctx context.Context, appID, connectorID string) (*Connector, error) {
 	k := call{op: "get connector", effect: reading, method: http.MethodGet}
 	var err error
-	if k.path, err = pathOf("/api/v1/apps/%s/connectors/%s", appID, connectorID); err != nil {
+	if k.path, err = pathOf(connectorPath, appID, connectorID); err != nil {
 		return nil, unsendable(k.op, err)
 	}
 	body, err := c.do(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	var found struct {
-		Connector
-
-		Below *Connector `json:"connector"`
-		View  *struct {
-			Connector *Connector `json:"connector"`
-		} `json:"connectorView"`
-	}
-	if err := k.decode(body, &found); err != nil {
+	found, err := k.decode(body)
+	if err != nil {
 		return nil, err
 	}
-	connector := &found.Connector
+	connector := connectorIn(found)
 	switch {
-	case found.View != nil && found.View.Connector != nil:
-		connector = found.View.Connector
-	case found.Below != nil:
-		connector = found.Below
-	}
-	if other(connector.ID, connectorID) || other(connector.AppID, appID) {
+	case connector == nil:
+		return nil, k.unusable("the answer holds no connector")
+	case other(connector.ID, connectorID) || other(connector.AppID, appID):
 		return nil, k.unusable("the answer is about another connector")
 	}
 	connector.ID, connector.AppID = connectorID, appID
 	return connector, nil
+}
+
+// connectorIn reads {"connectorView": {"connector": {...}}}, nil when there is
+// no connector.
+func connectorIn(answer object) *Connector {
+	view, _ := answer.below("connectorView")
+	return viewedConnector(view)
+}
+
+// viewedConnector reads {"connector": {...}}, nil when there is none.
+func viewedConnector(view object) *Connector {
+	found, ok := view.below("connector")
+	if !ok {
+		return nil
+	}
+	connector := &Connector{
+		ID:          found.text("id", maxIDLength),
+		AppID:       found.text("appId", maxIDLength),
+		DisplayName: found.text("displayName", maxDisplayName),
+		DeletedAt:   found.moment("deletedAt"),
+	}
+	connector.Warnings = *found.warnings
+	return connector
+}
+
+// listsConnector reports whether C1's list of an app's connectors shows this
+// one, and not as deleted (GET /api/v1/apps/{app_id}/connectors, page by page).
+func (c *Client) listsConnector(ctx context.Context, appID, connectorID string) (bool, error) {
+	k := call{op: "list connectors", effect: reading, method: http.MethodGet}
+	path, err := pathOf(connectorsPath, appID)
+	if err != nil {
+		return false, unsendable(k.op, err)
+	}
+	query := url.Values{"page_size": {strconv.Itoa(connectorPageSize)}}
+	for range maxConnectorPages {
+		k.path = path + "?" + query.Encode()
+		page, err := c.listPage(ctx, k)
+		if err != nil {
+			return false, err
+		}
+		for _, view := range page.list("list") {
+			if connector := viewedConnector(view); connector != nil && connector.ID == connectorID {
+				return connector.DeletedAt.IsZero(), nil
+			}
+		}
+		next, ok := page.str("nextPageToken")
+		switch {
+		case next == "" && ok:
+			return false, nil
+		case !ok || next == query.Get("page_token") || len(next) > maxPageToken:
+			return false, k.unusable("the list of connectors names no page that could be the next")
+		}
+		query.Set("page_token", next)
+	}
+	return false, k.unusable("the list of connectors has too many pages")
+}
+
+// listPage asks for one page of a list. An object that has neither of a page's
+// fields, and others, is something else's answer.
+func (c *Client) listPage(ctx context.Context, k call) (object, error) {
+	body, err := c.do(ctx, k)
+	if err != nil {
+		return object{}, err
+	}
+	page, err := k.decode(body)
+	if err != nil {
+		return object{}, err
+	}
+	list, hasList := page.fields["list"]
+	_, hasNext := page.fields["nextPageToken"]
+	if !hasList && !hasNext && len(page.fields) > 0 {
+		return object{}, k.unusable("the answer is not a page of a list")
+	}
+	if hasList && json.Unmarshal(list, new([]json.RawMessage)) != nil {
+		return object{}, k.unusable("the answer's list is not one")
+	}
+	return page, nil
 }
 
 // RotateConnectorCredential mints a new credential for a connector
@@ -77,31 +153,45 @@ func (c *Client) RotateConnectorCredential(ctx context.Context, appID, connector
 }
 
 // decodeRotated reads the answer to a rotate and takes only a credential that
-// somebody can log in with now.
+// somebody can log in with now and that can be revoked later.
 func (k call) decodeRotated(body []byte, appID, connectorID string, now time.Time) (*ConnectorCredential, error) {
-	cred, err := k.decodeCredential(body)
+	found, err := k.decodeCredential(body)
 	if err != nil {
 		return nil, err
 	}
-	var lack string
-	switch {
-	case cred.ID == "":
-		lack = "has no id"
-	case other(cred.AppID, appID) || other(cred.ConnectorID, connectorID):
-		lack = "is for another connector than the one asked for"
-	case blank(cred.ClientID):
-		lack = "has no clientId"
-	case blank(cred.ClientSecret):
-		lack = "has no clientSecret"
-	case !cred.DeletedAt.IsZero():
-		lack = "is already deleted"
-	case !cred.ExpiresAt.IsZero() && !cred.ExpiresAt.After(now):
-		lack = "has already expired (" + cred.ExpiresAt.UTC().Format(time.RFC3339) + ")"
-	default:
-		cred.AppID, cred.ConnectorID = appID, connectorID
-		return cred, nil
+	cred := found.credential()
+	refuse := func(fault string) (*ConnectorCredential, error) {
+		about := ""
+		if cred.ID != "" {
+			about = " (id " + clean(cred.ID, nil) + ")"
+		}
+		return nil, k.unusable("C1 rotated, but the credential in its answer" + about + " cannot be used: " + fault)
 	}
-	return nil, k.unusable(fmt.Sprintf("C1 rotated, but the credential in its answer (id %q) %s", clean(cred.ID, nil), lack))
+	var bad error
+	if cred.ID, bad = found.id("id"); bad != nil {
+		return refuse("its id " + bad.Error())
+	}
+	if cred.ClientID, bad = found.name("clientId", maxClientIDLength); bad != nil {
+		return refuse("its clientId " + bad.Error())
+	}
+	if cred.ClientSecret, bad = found.secret("clientSecret", maxSecretLength); bad != nil {
+		return refuse("its clientSecret " + bad.Error())
+	}
+	switch {
+	case other(cred.AppID, appID) || other(cred.ConnectorID, connectorID):
+		return refuse("it is for another connector than the one asked for")
+	case !cred.DeletedAt.IsZero():
+		return refuse("it is already deleted")
+	case cred.expired(now):
+		return refuse("it has already expired (" + cred.ExpiresAt.UTC().Format(time.RFC3339) + ")")
+	}
+	cred.AppID, cred.ConnectorID = appID, connectorID
+	return cred, nil
+}
+
+// expired reports whether the credential has reached its end.
+func (c *ConnectorCredential) expired(now time.Time) bool {
+	return !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(now)
 }
 
 // GetConnectorCredential returns one credential without its secret, also when
@@ -117,10 +207,11 @@ func (c *Client) GetConnectorCredential(ctx context.Context, appID, connectorID,
 	if err != nil {
 		return nil, err
 	}
-	cred, err := k.decodeCredential(body)
+	found, err := k.decodeCredential(body)
 	if err != nil {
 		return nil, err
 	}
+	cred := found.credential()
 	if other(cred.ID, credentialID) || other(cred.AppID, appID) || other(cred.ConnectorID, connectorID) {
 		return nil, k.unusable("the answer is about another credential")
 	}
@@ -129,10 +220,11 @@ func (c *Client) GetConnectorCredential(ctx context.Context, appID, connectorID,
 }
 
 // RevokeConnectorCredential ends one credential
-// (DELETE /api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}).
-// ReasonNotFound with FromC1 means that C1 itself no longer knows it.
+// (POST /api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}). Nil
+// means that C1 said so. No error means that the credential is gone, not even
+// ReasonNotFound: EndConnectorCredential finds that out.
 func (c *Client) RevokeConnectorCredential(ctx context.Context, appID, connectorID, credentialID string) error {
-	k := call{op: "revoke connector credential", effect: repeatable, method: http.MethodDelete, body: emptyObject()}
+	k := call{op: "revoke connector credential", effect: repeatable, method: http.MethodPost, body: emptyObject()}
 	var err error
 	if k.path, err = pathOf(credentialPath, appID, connectorID, credentialID); err != nil {
 		return unsendable(k.op, err)
@@ -144,20 +236,35 @@ func (c *Client) RevokeConnectorCredential(ctx context.Context, appID, connector
 	return k.decodeDone(body)
 }
 
-const credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s"
-
 // decodeCredential reads {"credential": {...}}.
-func (k call) decodeCredential(body []byte) (*ConnectorCredential, error) {
-	var found struct {
-		Credential *ConnectorCredential `json:"credential"`
+func (k call) decodeCredential(body []byte) (object, error) {
+	answer, err := k.decode(body)
+	if err != nil {
+		return object{}, err
 	}
-	if err := k.decode(body, &found); err != nil {
-		return nil, err
+	found, ok := answer.below("credential")
+	if !ok {
+		return object{}, k.unusable("the answer holds no credential")
 	}
-	if found.Credential == nil {
-		return nil, k.unusable("the answer holds no credential")
+	return found, nil
+}
+
+// credential reads all of a credential but its secret.
+func (o object) credential() *ConnectorCredential {
+	cred := &ConnectorCredential{
+		ID:          o.text("id", maxIDLength),
+		AppID:       o.text("appId", maxIDLength),
+		ConnectorID: o.text("connectorId", maxIDLength),
+		DisplayName: o.text("displayName", maxDisplayName),
+		ClientID:    o.text("clientId", maxClientIDLength),
+		CreatedAt:   o.moment("createdAt"),
+		UpdatedAt:   o.moment("updatedAt"),
+		DeletedAt:   o.moment("deletedAt"),
+		ExpiresAt:   o.moment("expiresTime"),
+		LastUsedAt:  o.moment("lastUsedAt"),
 	}
-	return found.Credential, nil
+	cred.Warnings = *o.warnings
+	return cred
 }
 
 // decodeDone reads the answer of a call that returns nothing. Only nothing or a
@@ -166,7 +273,8 @@ func (k call) decodeDone(body []byte) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil
 	}
-	return k.decode(body, &struct{}{})
+	_, err := k.decode(body)
+	return err
 }
 
 // emptyObject is the body of calls that take no arguments.
@@ -174,5 +282,3 @@ func emptyObject() []byte { return []byte("{}") }
 
 // other reports whether an optional field of an answer contradicts the request.
 func other(got, want string) bool { return got != "" && got != want }
-
-func blank(s string) bool { return strings.TrimSpace(s) == "" }

@@ -5,13 +5,12 @@ package c1api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -19,15 +18,15 @@ import (
 const decoyHint = "decoys are in early access at C1 and need the Super Administrator role"
 
 const (
-	decoyPageSize = 100
-	maxDecoyPages = 1000
+	decoyPath  = "/api/v1/decoys/%s"
+	decoysPath = "/api/v1/decoys"
 )
 
 // GetDecoy returns a decoy (GET /api/v1/decoys/{id}).
 func (c *Client) GetDecoy(ctx context.Context, id string) (*Decoy, error) {
 	k := call{op: "get decoy", effect: reading, method: http.MethodGet, hint: decoyHint}
 	var err error
-	if k.path, err = pathOf("/api/v1/decoys/%s", id); err != nil {
+	if k.path, err = pathOf(decoyPath, id); err != nil {
 		return nil, unsendable(k.op, err)
 	}
 	body, err := c.do(ctx, k)
@@ -37,78 +36,21 @@ func (c *Client) GetDecoy(ctx context.Context, id string) (*Decoy, error) {
 	return k.decodeDecoy(body, id)
 }
 
-// ListDecoys returns at most limit decoys (GET /api/v1/decoys, page by page).
-// Less than 1 means as many as there are, up to 100,000.
-func (c *Client) ListDecoys(ctx context.Context, limit int) ([]*Decoy, error) {
-	k := call{op: "list decoys", effect: reading, method: http.MethodGet, hint: decoyHint}
-	if limit < 1 || limit > decoyPageSize*maxDecoyPages {
-		limit = decoyPageSize * maxDecoyPages
-	}
-	var all []*Decoy
-	token := ""
-	for range maxDecoyPages {
-		query := url.Values{"page_size": {strconv.Itoa(min(decoyPageSize, limit-len(all)))}}
-		if token != "" {
-			query.Set("page_token", token)
-		}
-		k.path = "/api/v1/decoys?" + query.Encode()
-		body, err := c.do(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		var page struct {
-			List          []*Decoy `json:"list"`
-			NextPageToken string   `json:"nextPageToken"`
-		}
-		if err := k.decode(body, &page); err != nil {
-			return nil, err
-		}
-		all = append(all, slices.DeleteFunc(page.List, func(d *Decoy) bool { return d == nil })...)
-		switch {
-		case len(all) >= limit:
-			return all[:limit], nil
-		case page.NextPageToken == "":
-			return all, nil
-		case page.NextPageToken == token:
-			return nil, k.unusable("the list of decoys does not end: a page names itself as the next")
-		}
-		token = page.NextPageToken
-	}
-	return nil, k.unusable(fmt.Sprintf("the list of decoys has more than %d pages", maxDecoyPages))
-}
-
-// CreateDecoy makes a decoy (POST /api/v1/decoys) and returns it with the only
-// copy of its material. Like a rotate it is never sent twice.
-func (c *Client) CreateDecoy(ctx context.Context, decoy NewDecoy) (*Decoy, *DecoyMaterial, error) {
-	k := call{op: "create decoy", effect: onceOnly, method: http.MethodPost, path: "/api/v1/decoys", hint: decoyHint}
-	kinds := 0
-	for _, set := range []bool{
-		decoy.UserClientCredential != nil, decoy.ConnectorClient != nil,
-		decoy.AccessToken != nil, len(decoy.WorkloadFederation) > 0,
-	} {
-		if set {
-			kinds++
-		}
-	}
-	if kinds != 1 {
-		return nil, nil, unsendable(k.op, errors.New("a new decoy needs exactly one kind"))
-	}
-	var err error
-	if k.body, err = json.Marshal(decoy); err != nil {
-		return nil, nil, unsendable(k.op, errors.New("the new decoy cannot be written as JSON"))
-	}
-	body, err := c.do(ctx, k)
+// ListDecoys returns the decoys on the first page of C1's list and whether C1
+// said that there are more (GET /api/v1/decoys, which takes no parameters: C1
+// documents no way to ask for the next page).
+func (c *Client) ListDecoys(ctx context.Context) (decoys []*Decoy, more bool, err error) {
+	k := call{op: "list decoys", effect: reading, method: http.MethodGet, path: decoysPath, hint: decoyHint}
+	page, err := c.listPage(ctx, k)
 	if err != nil {
-		return nil, nil, err
+		return nil, false, err
 	}
-	created, material, err := k.decodeVended(body, "")
-	if err != nil {
-		return nil, nil, err
+	for _, found := range page.list("list") {
+		if decoy := found.decoy(); decoy.ID != "" {
+			decoys = append(decoys, decoy)
+		}
 	}
-	if created == nil || created.ID == "" {
-		return nil, nil, k.unusable("C1 acted, but its answer holds no decoy with an id")
-	}
-	return created, material, nil
+	return decoys, page.has("nextPageToken"), nil
 }
 
 // RotateDecoy mints new material for a decoy (POST /api/v1/decoys/{id}/rotate)
@@ -118,7 +60,7 @@ func (c *Client) CreateDecoy(ctx context.Context, decoy NewDecoy) (*Decoy, *Deco
 func (c *Client) RotateDecoy(ctx context.Context, id string) (*Decoy, *DecoyMaterial, error) {
 	k := call{op: "rotate decoy", effect: onceOnly, method: http.MethodPost, body: emptyObject(), hint: decoyHint}
 	var err error
-	if k.path, err = pathOf("/api/v1/decoys/%s/rotate", id); err != nil {
+	if k.path, err = pathOf(decoyPath+"/rotate", id); err != nil {
 		return nil, nil, unsendable(k.op, err)
 	}
 	body, err := c.do(ctx, k)
@@ -131,14 +73,14 @@ func (c *Client) RotateDecoy(ctx context.Context, id string) (*Decoy, *DecoyMate
 // UpdateDecoy writes the fields of decoy that updateMask names (displayName,
 // description, disabled, annotations) and returns the decoy as C1 has it then
 // (PATCH /api/v1/decoys/{id}). Of annotations, given keys overwrite, absent
-// ones stay, an empty value deletes.
+// ones stay, an empty value deletes; they must keep to C1's bounds.
 func (c *Client) UpdateDecoy(ctx context.Context, decoy *Decoy, updateMask ...string) (*Decoy, error) {
 	k := call{op: "update decoy", effect: repeatable, method: http.MethodPatch, hint: decoyHint}
 	if decoy == nil {
 		return nil, unsendable(k.op, errors.New("no decoy to update"))
 	}
 	var err error
-	if k.path, err = pathOf("/api/v1/decoys/%s", decoy.ID); err != nil {
+	if k.path, err = pathOf(decoyPath, decoy.ID); err != nil {
 		return nil, unsendable(k.op, err)
 	}
 	if len(updateMask) == 0 {
@@ -154,6 +96,9 @@ func (c *Client) UpdateDecoy(ctx context.Context, decoy *Decoy, updateMask ...st
 		case "disabled":
 			fields[field] = decoy.Disabled
 		case "annotations":
+			if err := checkAnnotations(decoy.Annotations); err != nil {
+				return nil, unsendable(k.op, err)
+			}
 			fields[field] = decoy.Annotations
 		default:
 			return nil, unsendable(k.op, fmt.Errorf("a decoy has no field %q that can be written", clean(field, nil)))
@@ -169,40 +114,18 @@ func (c *Client) UpdateDecoy(ctx context.Context, decoy *Decoy, updateMask ...st
 	return k.decodeDecoy(body, decoy.ID)
 }
 
-// DeleteDecoy ends a decoy and its credential (DELETE /api/v1/decoys/{id}).
-// ReasonNotFound with FromC1 means that C1 itself no longer knows it.
-func (c *Client) DeleteDecoy(ctx context.Context, id string) error {
-	k := call{op: "delete decoy", effect: repeatable, method: http.MethodDelete, body: emptyObject(), hint: decoyHint}
-	var err error
-	if k.path, err = pathOf("/api/v1/decoys/%s", id); err != nil {
-		return unsendable(k.op, err)
-	}
-	body, err := c.do(ctx, k)
-	if err != nil {
-		return err
-	}
-	return k.decodeDone(body)
-}
-
-// decodeDecoy reads a decoy that stands below decoy, as in every documented
-// answer, or bare.
+// decodeDecoy reads {"decoy": {...}}.
 func (k call) decodeDecoy(body []byte, id string) (*Decoy, error) {
-	var found struct {
-		Decoy
-
-		Below *Decoy `json:"decoy"`
-	}
-	if err := k.decode(body, &found); err != nil {
+	answer, err := k.decode(body)
+	if err != nil {
 		return nil, err
 	}
-	decoy := &found.Decoy
-	if found.Below != nil {
-		decoy = found.Below
-	}
-	switch {
-	case decoy.ID == "" && found.Below == nil:
+	found, ok := answer.below("decoy")
+	if !ok {
 		return nil, k.unusable("the answer holds no decoy")
-	case other(decoy.ID, id):
+	}
+	decoy := found.decoy()
+	if other(decoy.ID, id) {
 		return nil, k.unusable("the answer is about another decoy")
 	}
 	decoy.ID = id
@@ -210,52 +133,55 @@ func (k call) decodeDecoy(body []byte, id string) (*Decoy, error) {
 }
 
 // decodeVended reads {"decoy": ..., "material": ...} and takes only whole
-// material. An empty id is that of a decoy just created.
+// material. The decoy is nil when there is none that can be read.
 func (k call) decodeVended(body []byte, id string) (*Decoy, *DecoyMaterial, error) {
-	var found struct {
-		Decoy    *Decoy         `json:"decoy"`
-		Material *DecoyMaterial `json:"material"`
-	}
-	if err := k.decode(body, &found); err != nil {
+	answer, err := k.decode(body)
+	if err != nil {
 		return nil, nil, err
 	}
-	if found.Decoy != nil && id != "" {
-		if other(found.Decoy.ID, id) {
-			return nil, nil, k.unusable("C1 acted, but its answer is about another decoy than the one asked for")
+	vended, _ := answer.below("material")
+	material, lack := vended.material()
+	if lack != "" {
+		return nil, nil, k.unusable("C1 rotated, but its answer holds " + lack)
+	}
+	var decoy *Decoy
+	shown, ok := answer.below("decoy")
+	material.Warnings = *answer.warnings
+	if ok {
+		shown.warnings = new([]string)
+		decoy = shown.decoy()
+		if other(decoy.ID, id) {
+			return nil, nil, k.unusable("C1 rotated, but its answer is about another decoy than the one asked for")
 		}
-		found.Decoy.ID = id
+		decoy.ID = id
 	}
-	if lack := found.Material.lack(); lack != "" {
-		return nil, nil, k.unusable("C1 acted, but its answer holds " + lack)
-	}
-	return found.Decoy, found.Material, nil
+	return decoy, material, nil
 }
 
-// lack says what is missing in material, "" when it is whole.
-func (m *DecoyMaterial) lack() string {
-	if m == nil {
-		return "no material"
+// decoy reads a decoy.
+func (o object) decoy() *Decoy {
+	decoy := &Decoy{
+		ID:                o.text("id", maxIDLength),
+		DisplayName:       o.text("displayName", maxDisplayName),
+		Description:       o.text("description", maxDescription),
+		Kind:              DecoyKind(o.text("kind", maxKind)),
+		Disabled:          o.flag("disabled"),
+		Annotations:       o.annotations("annotations"),
+		CreatedAt:         o.moment("createdAt"),
+		UpdatedAt:         o.moment("updatedAt"),
+		LastUsedAt:        o.moment("lastUsedAt"),
+		FingerprintSHA256: o.fingerprint("materialFingerprintSha256"),
 	}
-	kinds := 0
-	for _, set := range []bool{m.ClientCredential != nil, m.AccessToken != nil, m.WorkloadFederation != nil} {
-		if set {
-			kinds++
-		}
-	}
-	switch {
-	case kinds == 0:
-		return "material of no kind that this client knows"
-	case kinds > 1:
-		return "material of more than one kind"
-	case m.ClientCredential != nil && blank(m.ClientCredential.ClientID):
-		return "a client credential without its clientId"
-	case m.ClientCredential != nil && blank(m.ClientCredential.ClientSecret):
-		return "a client credential without its clientSecret"
-	case m.AccessToken != nil && blank(m.AccessToken.AccessToken):
-		return "an access token that is empty"
-	case m.WorkloadFederation != nil && blank(m.WorkloadFederation.TrustID):
-		return "a workload federation trust without its ID"
-	default:
+	decoy.Warnings = *o.warnings
+	return decoy
+}
+
+// fingerprint returns a SHA-256 in lower-case hex, "" when it is not set.
+func (o object) fingerprint(field string) string {
+	value, ok := o.str(field)
+	if sum, err := hex.DecodeString(value); !ok || err != nil || len(sum) != sha256.Size && value != "" {
+		o.warn(field, "is not a SHA-256 in hex (64 digits) and was left out")
 		return ""
 	}
+	return strings.ToLower(value)
 }

@@ -154,8 +154,9 @@ func (c *Client) verdict(ctx context.Context, a answer) error {
 }
 
 // serverVerdict is the part of a verdict that is the same at the token endpoint.
+// A 501 is about one method, not about C1's health.
 func serverVerdict(status int, h http.Header) error {
-	if status >= http.StatusInternalServerError && !asksToWait(status, h) {
+	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented && !asksToWait(status, h) {
 		return errBroken
 	}
 	return nil

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"net/http"
 	"testing"
 	"time"
@@ -76,7 +75,20 @@ func TestConnectorCredentialFromRotationToItsEnd(t *testing.T) {
 	require.Equal(t, cred.ClientID, read.ClientID)
 	require.Empty(t, read.ClientSecret)
 
-	require.NoError(t, c.RevokeConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID))
+	found, err := c.ConnectorCredentialExistence(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+	require.NoError(t, err)
+	require.False(t, found.Gone)
+	require.Equal(t, read, found.Credential)
+
+	why, err := c.EndConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+	require.NoError(t, err)
+	require.Equal(t, "C1 revoked it", why)
+	_, err = c.EndConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+	require.NoError(t, err, "ending it again changes nothing")
+	found, err = c.ConnectorCredentialExistence(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+	require.NoError(t, err)
+	require.True(t, found.Gone)
+	require.NotEmpty(t, found.Why)
 	require.Error(t, tenant.Login(t.Context(), cred.ClientID, cred.ClientSecret))
 	require.Equal(t, 1, tenant.Requests("rotateConnector"))
 
@@ -85,54 +97,59 @@ func TestConnectorCredentialFromRotationToItsEnd(t *testing.T) {
 	require.True(t, c1api.AsError(err).FromC1)
 }
 
-func TestDecoyFromCreationToItsEnd(t *testing.T) {
+func TestDecoyFromRotationToItsEnd(t *testing.T) {
 	t.Parallel()
 	e := c1test.StartT(t, c1test.Options{TLS: true})
 	tenant := e.Default()
 	c := connect(t, e, tenant.Identity())
 
-	for name, bait := range map[string]c1api.NewDecoy{
-		"user":       {UserClientCredential: &c1api.NewUserClientCredentialDecoy{UserID: tenant.User()}},
-		"connector":  {ConnectorClient: &c1api.NewConnectorClientDecoy{}},
-		"token":      {AccessToken: &c1api.NewAccessTokenDecoy{SubjectUserID: tenant.User(), ExpiresIn: "3600s"}},
-		"federation": {WorkloadFederation: json.RawMessage(`{}`)},
-	} {
-		bait.DisplayName, bait.Annotations = name, map[string]string{"owner": "blue", "gone": "soon"}
-		decoy, material, err := c.CreateDecoy(t.Context(), bait)
-		require.NoError(t, err, name)
-		first := material.Secret()
-		if first != "" {
-			require.Equal(t, sha(first), decoy.FingerprintSHA256)
+	for _, kind := range c1test.Kinds() {
+		id := tenant.NewDecoy(kind, string(kind), map[string]string{"owner": "blue", "gone": "soon"})
+		_, first, err := c.RotateDecoy(t.Context(), id)
+		require.NoError(t, err, kind)
+		require.Empty(t, first.Warnings)
+		rotated, material, err := c.RotateDecoy(t.Context(), id)
+		require.NoError(t, err)
+		require.Empty(t, material.Warnings)
+		require.Empty(t, rotated.Warnings)
+		if first.Secret() != "" {
+			require.NotEqual(t, first.Secret(), material.Secret())
+			require.Equal(t, sha(material.Secret()), rotated.FingerprintSHA256)
 		}
 
-		decoy, err = c.UpdateDecoy(t.Context(), &c1api.Decoy{ID: decoy.ID, Annotations: map[string]string{"gone": ""}}, "annotations")
+		decoy, err := c.UpdateDecoy(t.Context(), &c1api.Decoy{ID: id, Annotations: map[string]string{"gone": ""}}, "annotations")
 		require.NoError(t, err)
 		require.Equal(t, map[string]string{"owner": "blue"}, decoy.Annotations)
 
-		rotated, material, err := c.RotateDecoy(t.Context(), decoy.ID)
+		found, err := c.DecoyExistence(t.Context(), id)
 		require.NoError(t, err)
-		if first != "" {
-			require.NotEqual(t, first, material.Secret())
-			require.Equal(t, sha(material.Secret()), rotated.FingerprintSHA256)
-		}
-		read, err := c.GetDecoy(t.Context(), decoy.ID)
-		require.NoError(t, err)
-		require.Equal(t, rotated.FingerprintSHA256, read.FingerprintSHA256)
+		require.False(t, found.Gone)
+		require.Equal(t, rotated.FingerprintSHA256, found.Decoy.FingerprintSHA256)
 
-		require.NoError(t, c.DeleteDecoy(t.Context(), decoy.ID))
-		_, _, err = c.RotateDecoy(t.Context(), decoy.ID)
-		require.True(t, c1api.IsReason(err, c1api.ReasonNotFound), err)
+		tenant.DeleteDecoy(id)
+		found, err = c.DecoyExistence(t.Context(), id)
+		require.NoError(t, err)
+		require.True(t, found.Gone)
+		require.Contains(t, found.Why, "list of decoys")
 	}
-	all, err := c.ListDecoys(t.Context(), 0)
+	all, more, err := c.ListDecoys(t.Context())
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(all), len(c1test.Kinds()))
-	some, err := c.ListDecoys(t.Context(), 1)
-	require.NoError(t, err)
-	require.Len(t, some, 1)
+	require.False(t, more)
+	require.Len(t, all, len(c1test.Kinds()))
+}
 
+func TestADecoyIsNotGoneBecauseTheFeatureIsOff(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{TLS: true})
+	tenant := e.Default()
+	c := connect(t, e, tenant.Identity())
 	tenant.SetDecoyFeature(false)
-	_, _, err = c.RotateDecoy(t.Context(), tenant.Decoy(c1test.Kinds()[0]))
+	_, _, err := c.RotateDecoy(t.Context(), tenant.Decoy(c1test.Kinds()[0]))
 	require.ErrorContains(t, err, "early access")
+	found, err := c.DecoyExistence(t.Context(), tenant.Decoy(c1test.Kinds()[0]))
+	require.ErrorContains(t, err, "may be switched off")
+	require.True(t, c1api.IsReason(err, c1api.ReasonNotFound))
+	require.False(t, found.Gone)
 }
 
 func TestTokenRevokedAtC1IsReplacedOnce(t *testing.T) {

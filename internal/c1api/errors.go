@@ -25,9 +25,12 @@ const (
 	ReasonIdentity Reason = "identity_refused"
 	// ReasonForbidden: the identity is good but lacks the right (403).
 	ReasonForbidden Reason = "forbidden"
-	// ReasonNotFound: C1 does not know the object (404).
+	// ReasonNotFound: 404. C1 answers an unknown route, and a feature that is
+	// switched off, like an object that is not there: by itself it proves nothing
+	// (see Existence).
 	ReasonNotFound Reason = "not_found"
-	// ReasonRejected: C1 refused the request (400, 409 and other 4xx).
+	// ReasonRejected: C1 refused the request (400, 405, 409 and other 4xx, and 501
+	// to a call that may be repeated).
 	ReasonRejected Reason = "rejected"
 	// ReasonRateLimited: 429, still after the retries, or not sent because an
 	// earlier 429's Retry-After is not over.

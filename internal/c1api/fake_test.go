@@ -38,8 +38,8 @@ type reply struct {
 
 // sentRequest is one request that reached the fake C1.
 type sentRequest struct {
-	method, path, body string
-	header             http.Header
+	method, path, query, body string
+	header                    http.Header
 }
 
 // fakeC1 is a C1 without sockets, so that it also works inside a synctest
@@ -123,7 +123,7 @@ func (f *fakeC1) answer(req *http.Request, body []byte) reply {
 	}
 	if r.unsent == nil {
 		f.mu.Lock()
-		f.requests = append(f.requests, sentRequest{req.Method, req.URL.EscapedPath(), string(body), req.Header})
+		f.requests = append(f.requests, sentRequest{req.Method, req.URL.EscapedPath(), req.URL.RawQuery, string(body), req.Header})
 		f.mu.Unlock()
 	}
 	return r
@@ -237,4 +237,5 @@ func failedFor(t *testing.T, err error, want Reason) *Error {
 const (
 	goodCredential = `{"credential":{"id":"cred1","appId":"app","connectorId":"conn","displayName":"d","clientId":"cid","clientSecret":"s3cr3t-value","createdAt":"2026-01-01T00:00:00Z","updatedAt":null,"deletedAt":null,"expiresTime":null,"lastUsedAt":null,"new":{"field":1}}}`
 	goodDecoy      = `{"decoy":{"id":"decoy1","kind":"DECOY_KIND_NEW","displayName":null,"annotations":null,"disabled":null},"material":{"clientCredential":{"clientId":"cid","clientSecret":"s3cr3t-value"},"accessToken":null}}`
+	goodConnector  = `{"connectorView":{"connector":{"id":"conn","appId":"app","displayName":"GitHub"}},"expanded":[]}`
 )

@@ -16,9 +16,15 @@ func (c *Client) Introspect(ctx context.Context) (*Introspection, error) {
 	if err != nil {
 		return nil, err
 	}
-	var who Introspection
-	if err := k.decode(body, &who); err != nil {
+	found, err := k.decode(body)
+	if err != nil {
 		return nil, err
 	}
-	return &who, nil
+	return &Introspection{
+		UserID:      found.text("userId", maxIDLength),
+		PrincipalID: found.text("principleId", maxIDLength),
+		Roles:       found.texts("roles"),
+		Permissions: found.texts("permissions"),
+		Features:    found.texts("features"),
+	}, nil
 }

@@ -17,6 +17,12 @@ import (
 	"time"
 )
 
+// The gRPC codes that this client looks at.
+const (
+	grpcNotFound = 5
+	grpcMaxCode  = 16
+)
+
 // judge turns an answer into the body of a success or into a failure.
 func (c *Client) judge(ctx context.Context, k call, a answer, t *token) ([]byte, *failure) {
 	switch {
@@ -72,7 +78,8 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 	case asksToWait(status, a.header):
 		e.Reason, f.again = ReasonUnavailable, true
 		c.pause.extend(e.RetryAfter)
-	case status >= 400 && status <= 499 && status != http.StatusRequestTimeout:
+	case status >= 400 && status <= 499 && status != http.StatusRequestTimeout,
+		status == http.StatusNotImplemented && k.effect != onceOnly:
 		e.Reason = ReasonRejected
 	case status < 400:
 		e.Reason = k.lost()
@@ -93,7 +100,8 @@ func (k call) lost() Reason {
 }
 
 // errorFrom reads what an answer says about its failure. Only C1's own error
-// form {"code": 5, "message": "..."} is quoted, cut and cleaned.
+// form {"code": 5, "message": "...", "details": []}, whose code is one of gRPC's,
+// is quoted, cut and cleaned: proxies like to put the HTTP status there.
 func (c *Client) errorFrom(status int, h http.Header, body []byte, secrets []string) *Error {
 	e := &Error{StatusCode: status}
 	e.RetryAfter, _ = retryAfter(h, c.clock.c1Now())
@@ -101,7 +109,8 @@ func (c *Client) errorFrom(status int, h http.Header, body []byte, secrets []str
 		Code    *int    `json:"code"`
 		Message *string `json:"message"`
 	}
-	if json.Unmarshal(body, &form) == nil && form.Code != nil && form.Message != nil {
+	if json.Unmarshal(body, &form) == nil && form.Code != nil && form.Message != nil &&
+		*form.Code >= 0 && *form.Code <= grpcMaxCode {
 		e.FromC1, e.Code, e.Message = true, *form.Code, clean(*form.Message, secrets)
 	}
 	return e

@@ -28,15 +28,25 @@ func pathOf(format string, ids ...string) (string, error) {
 }
 
 func checkID(id string) error {
+	if fault := idFault(id); fault != "" {
+		return errors.New("an ID " + fault)
+	}
+	return nil
+}
+
+// idFault says why a path cannot hold an ID, "" when it can.
+func idFault(id string) string {
 	switch {
 	case id == "":
-		return errors.New("an ID is empty")
+		return "is empty"
 	case len(id) > maxIDLength:
-		return fmt.Errorf("an ID is longer than %d characters", maxIDLength)
-	case strings.Trim(id, ".") == "" && len(id) <= 2:
-		return errors.New("an ID is . or .., a step in a path")
+		return fmt.Sprintf("is longer than %d bytes", maxIDLength)
+	case id == "." || id == "..":
+		return "is . or .., a step in a path"
+	case strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !isVisible(r) }):
+		return "holds a space, a control character or another that cannot be shown"
 	default:
-		return nil
+		return ""
 	}
 }
 

@@ -245,12 +245,13 @@ func (s *tokenSource) refused(err error) *failure {
 	}
 	status := refused.Response.StatusCode
 	e := s.client.errorFrom(status, refused.Response.Header, refused.Body, s.secrets())
-	if e.Message == "" && refused.ErrorCode != "" {
-		e.Message = join(clean(refused.ErrorCode, s.secrets()), clean(refused.ErrorDescription, s.secrets()))
+	code, description := oauthError(refused)
+	if e.Message == "" {
+		e.Message = join(clean(code, s.secrets()), clean(description, s.secrets()))
 	}
 	f := &failure{err: e}
 	switch {
-	case strings.Contains(strings.ToLower(refused.ErrorCode+e.Message), "dpop"):
+	case strings.Contains(strings.ToLower(code+e.Message), "dpop"):
 		e.Reason, e.Message = ReasonIdentity, proofNeeded
 		return f
 	case status == http.StatusTooManyRequests:
@@ -276,4 +277,19 @@ func (s *tokenSource) refused(err error) *failure {
 	}
 	e.Message = join(what, e.Message)
 	return f
+}
+
+// oauthError reads OAuth's form {"error": "...", "error_description": "..."}
+// (RFC 6749, 5.2), whatever the Content-Type says of it.
+func oauthError(refused *oauth2.RetrieveError) (code, description string) {
+	if refused.ErrorCode != "" {
+		return refused.ErrorCode, refused.ErrorDescription
+	}
+	form, ok := parseObject(refused.Body)
+	if !ok {
+		return "", ""
+	}
+	code, _ = form.str("error")
+	description, _ = form.str("error_description")
+	return code, description
 }
