@@ -37,13 +37,19 @@ func signAssertion(key *jose.JSONWebKey, clientID, audience string, now time.Tim
 	if err != nil {
 		return "", fmt.Errorf("cannot sign an assertion: %w", err)
 	}
-	return jwt.Signed(signer).Claims(jwt.Claims{
-		Issuer:    clientID,
-		Subject:   clientID,
-		Audience:  jwt.Audience{audience},
-		Expiry:    jwt.NewNumericDate(now.Add(assertionLifetime)),
-		IssuedAt:  jwt.NewNumericDate(now),
-		NotBefore: jwt.NewNumericDate(now.Add(-assertionLeeway)),
+	return jwt.Signed(signer).Claims(struct {
+		jwt.Claims
+
+		Audience []string `json:"aud"` // jwt.Audience writes a single one as a string
+	}{
+		Claims: jwt.Claims{
+			Issuer:    clientID,
+			Subject:   clientID,
+			Expiry:    jwt.NewNumericDate(now.Add(assertionLifetime)),
+			IssuedAt:  jwt.NewNumericDate(now),
+			NotBefore: jwt.NewNumericDate(now.Add(-assertionLeeway)),
+		},
+		Audience: []string{audience},
 	}).Serialize()
 }
 

@@ -49,25 +49,29 @@ var (
 func findSecret(text string) disguised { return findInLayers(text, base64Layers) }
 
 func findInLayers(text string, layers int) disguised {
+	var forms []string // squeezed
 	for range escapeLayers + 1 {
 		text = fold(text)
-		squeezed := squeeze(text)
-		switch {
+		forms = append(forms, squeeze(text))
+		switch squeezed := forms[len(forms)-1]; {
 		case tokenMark.MatchString(squeezed):
 			return secretToken
 		case pemMark.MatchString(squeezed), jwkMark.MatchString(text) && jwkD.MatchString(text):
 			return privateKey
-		}
-		if layers > 0 {
-			if found := findInBase64(squeezed, layers-1); found != nothingSecret {
-				return found
-			}
 		}
 		unescaped := unescape(text)
 		if unescaped == text {
 			break
 		}
 		text = unescaped
+	}
+	if layers == 0 {
+		return nothingSecret
+	}
+	for _, squeezed := range forms {
+		if found := findInBase64(squeezed, layers-1); found != nothingSecret {
+			return found
+		}
 	}
 	return nothingSecret
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"strings"
@@ -183,9 +184,17 @@ func withBearer(token string) func(*Options) {
 // newSecret makes a secret in C1's form and its public key.
 func newSecret(t testing.TB) (string, ed25519.PublicKey) {
 	t.Helper()
+	return newSecretWith(t, nil)
+}
+
+// newSecretWith is newSecret with more members in the JWK.
+func newSecretWith(t testing.TB, more map[string]any) (string, ed25519.PublicKey) {
+	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	return secretOf(t, map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64(public), "d": b64(private.Seed())}), public
+	jwk := map[string]any{"kty": "OKP", "crv": "Ed25519", "x": b64(public), "d": b64(private.Seed())}
+	maps.Copy(jwk, more)
+	return secretOf(t, jwk), public
 }
 
 // secretOf wraps a JWK, or what pretends to be one.

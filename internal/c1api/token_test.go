@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -17,26 +16,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
-
-func TestPlainSecretGoesInTheBodyOnly(t *testing.T) {
-	t.Parallel()
-	var authorization string
-	f := &fakeC1{token: func(_ int, r *http.Request) reply {
-		authorization = r.Header.Get("Authorization")
-		return tokenReply("tok", 600)
-	}}
-	c, _ := newClient(t, f)
-	_, err := c.Introspect(t.Context())
-	require.NoError(t, err)
-	form, err := url.ParseQuery(f.forms[0])
-	require.NoError(t, err)
-	require.Equal(t, url.Values{
-		"grant_type": {"client_credentials"}, "client_id": {testClientID}, "client_secret": {testPassword},
-	}, form)
-	require.Empty(t, authorization)
-	require.Equal(t, "Bearer tok", f.requests[0].header.Get("Authorization"))
-	require.Equal(t, "vault-plugin-c1/test", f.requests[0].header.Get("User-Agent"))
-}
 
 func TestStaticBearerAsksForNoToken(t *testing.T) {
 	t.Parallel()
