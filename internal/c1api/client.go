@@ -6,7 +6,8 @@
 //
 // Every call returns an [*Error] when it fails, whose Reason tells a definite
 // failure from an unknown outcome. A file holds one subject: do.go is the life
-// of one call, token.go the access token, connectors.go and decoys.go the calls.
+// of one call, token.go the access token, connectors.go and decoys.go the calls,
+// existence.go what proves that something is gone.
 package c1api
 
 import (
@@ -23,7 +24,7 @@ import (
 type Options struct {
 	URL                   string // tenant, e.g. https://acme.conductor.one; https only
 	ClientID              string
-	ClientSecret          string // secret-token:… signs assertions, anything else goes in the body
+	ClientSecret          string // a signing secret signs assertions, a plain one goes in the body
 	AccessToken           string // a static bearer; excludes ClientID and ClientSecret
 	CACertPEM             string // roots in addition to the system's
 	RequestTimeout        time.Duration

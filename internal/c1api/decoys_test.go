@@ -66,6 +66,38 @@ func TestUnusableRotateDecoyAnswers(t *testing.T) {
 	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "another decoy")
 }
 
+func TestListDecoysReturnsTheFirstPage(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]struct {
+		ids  string
+		more bool
+	}{
+		`{"list":[{"id":"a"},null,{"id":"b","lastUsedAt":7},{},"x",{"displayName":"no id"}],"nextPageToken":""}`: {"a b", false},
+		`{"list":[{"id":"a"}],"nextPageToken":"2"}`:                                                              {"a", true},
+		`{"list":[],"nextPageToken":null}`:                                                                       {"", false},
+		`{"list":null}`:                                                                                          {"", false},
+		`{}`:                                                                                                     {"", false},
+	} {
+		f := &fakeC1{api: always(reply{body: body})}
+		c, _ := newClient(t, f)
+		decoys, more, err := c.ListDecoys(t.Context())
+		require.NoError(t, err, body)
+		require.Equal(t, want.more, more, body)
+		var ids []string
+		for _, decoy := range decoys {
+			ids = append(ids, decoy.ID)
+			require.Equal(t, decoy.ID == "b", len(decoy.Warnings) == 1, "each decoy has its own warnings")
+		}
+		require.Equal(t, want.ids, strings.Join(ids, " "))
+		require.Len(t, f.requests, 1)
+	}
+	for _, body := range []string{"", "[]", "<html>", `{"status":"ok"}`, `{"list":{}}`} {
+		c, _ := newClient(t, &fakeC1{api: always(reply{body: body})})
+		_, _, err := c.ListDecoys(t.Context())
+		requireReason(t, err, ReasonUnavailable)
+	}
+}
+
 func TestUpdateDecoySendsWhatTheMaskNames(t *testing.T) {
 	t.Parallel()
 	f := &fakeC1{api: always(reply{body: goodDecoy})}

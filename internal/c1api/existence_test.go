@@ -134,7 +134,7 @@ func TestACredentialThatC1ShowsIsJudgedByItsDates(t *testing.T) {
 	now := time.Now()
 	stamp := func(d time.Duration) string { return now.Add(d).UTC().Format(time.RFC3339) }
 	for fields, gone := range map[string]string{
-		`"id":"cred1"`:                                             "",
+		`"id":"cred1"`: "",
 		`"id":"cred1","deletedAt":null,"expiresTime":null`:         "",
 		`"id":"cred1","deletedAt":"","expiresTime":""`:             "",
 		`"id":"cred1","deletedAt":"1970-01-01T00:00:00Z"`:          "",

@@ -13,15 +13,13 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// parseSigningSecret returns the key of a signing secret, judged as C1's own
+// parseSigningSecret returns the key of a secret-token: secret, judged as C1's own
 // clients do: four parts between colons, of which the third is "v1" and the
 // fourth the unpadded base64url of a JWK with an Ed25519 private key (RFC 8037).
 // An error says what is wrong and never repeats the secret.
 func parseSigningSecret(secret string) (*jose.JSONWebKey, error) {
 	parts := strings.SplitN(secret, ":", 4)
 	switch {
-	case parts[0]+":" != secretTokenScheme:
-		return nil, errors.New("the client secret does not begin with " + secretTokenScheme)
 	case len(parts) < 4 || parts[3] == "":
 		return nil, errors.New("the client secret is not complete: " + signingSecretForm)
 	case parts[2] != secretTokenVersion:

@@ -269,7 +269,7 @@ func (s *tokenSource) refused(err error) *failure {
 	case status < 500 && status != http.StatusRequestTimeout:
 		e.Reason = ReasonIdentity
 	default:
-		e.Reason, f.again = ReasonNotSent, true
+		e.Reason, f.again = ReasonNotSent, status != http.StatusNotImplemented
 	}
 	what := "no access token"
 	if e.Reason == ReasonIdentity {
