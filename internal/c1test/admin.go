@@ -29,29 +29,36 @@ without authentication; ?tenant=NAME picks another tenant than the port's own.
 
   GET    seeds                 URL, identities with their secrets, seeded IDs
   GET    journal               everything that changed, in order, never a secret
-  GET    findings              every use of a decoy
+  GET    findings              every use of a decoy; the API shows those of one decoy as one
+                               finding that recurs
   GET    requests              how many requests arrived, by operation
   GET    alive?app_id=A&connector_id=C
                                the credentials that a connector can log in with
   GET    secrets               every secret minted so far, for scans of logs
-  POST   settings              {"semantics": "exclusive", "decoys": false,
+  POST   settings              {"semantics": "exclusive" or "overlapping",
+                                "revoked": "not_found" or "shown",
+                                "token_errors": "oauth" or "grpc",
+                                "connectors": true, "decoys": false, "findings": true,
                                 "credential_ttl": "1h", "down": true, "up_after": "5s"}
   POST   revoke-tokens         ends every access token
 
-  POST   connectors            {"display_name": "Okta"}
+  POST   connectors            {"display_name": "Okta"}; also app_id, for one more of an app
   POST   connectors/rotate     {"app_id": "A", "connector_id": "C"}, as somebody else would
   POST   connectors/delete     {"app_id": "A", "connector_id": "C"}
   DELETE credentials/ID        ends a connector's credential
   POST   decoys                {"kind": "DECOY_KIND_ACCESS_TOKEN", "display_name": "Bait",
                                 "annotations": {"owner": "red team"}}
   POST   decoys/ID/rotate      as somebody else would
+  POST   decoys/ID/expose      {}: a scanner saw the secret in public; also fingerprint,
+                               of an older secret
   DELETE decoys/ID
 
   GET    faults                the faults in force, with how often each one hit
   POST   faults                {"op": "rotateDecoy", "times": 1, "status": 503}; also object, delay,
                                clock_offset, retry_after, body, drop_before, redirect, commit_late,
                                drop_after, status_after, truncate, garbage, endless, empty_answer,
-                               omit_material, omit_secret, wrong_fingerprint
+                               omit_material, omit_secret, wrong_fingerprint,
+                               set: {"decoy.displayName": "x", "decoy.lastUsedAt": null}
   POST   faults/ID/commit      lets happen what a commit_late fault cut off
   DELETE faults/ID             clears one
   DELETE faults                clears all
@@ -59,9 +66,10 @@ without authentication; ?tenant=NAME picks another tenant than the port's own.
   GET    barriers/ID?wait=10s  waits for the requests to arrive, and says whether they did
   POST   barriers/ID/release   lets them go on
 
-Operations: token, introspect, getConnector, rotateConnector,
+Operations: token, introspect, listConnectors, getConnector, rotateConnector,
 getConnectorCredential, revokeConnectorCredential, getDecoy, listDecoys,
-createDecoy, updateDecoy, deleteDecoy, rotateDecoy.
+searchDecoys, createDecoy, updateDecoy, deleteDecoy, rotateDecoy, getFinding,
+searchFindings.
 `
 
 // order is one admin request to a tenant; it returns what to answer.
@@ -89,6 +97,7 @@ func (t *Tenant) adminHandler() http.Handler {
 		"DELETE credentials/{id}": adminRevokeCredential,
 		"POST decoys":             adminNewDecoy,
 		"POST decoys/{id}/rotate": adminRotateDecoy,
+		"POST decoys/{id}/expose": adminExposeDecoy,
 		"DELETE decoys/{id}":      adminDeleteDecoy,
 
 		"GET faults":                 adminListFaults,
@@ -188,57 +197,4 @@ func adminAlive(t *Tenant, r *http.Request) (any, error) {
 func adminRevokeTokens(t *Tenant, _ *http.Request) (any, error) {
 	t.RevokeTokens()
 	return done, nil
-}
-
-func adminSettings(t *Tenant, r *http.Request) (any, error) {
-	var in struct {
-		Semantics     *Semantics `json:"semantics"`
-		Decoys        *bool      `json:"decoys"`
-		CredentialTTL *string    `json:"credential_ttl"`
-		Down          *bool      `json:"down"`
-		UpAfter       string     `json:"up_after"`
-	}
-	if err := readOrder(r, &in); err != nil {
-		return nil, err
-	}
-	upAfter, err := readDuration("up_after", in.UpAfter)
-	if err != nil {
-		return nil, err
-	}
-	if in.Semantics != nil {
-		if !in.Semantics.valid() {
-			return nil, fmt.Errorf("semantics: want %q or %q", Exclusive, Overlapping)
-		}
-		t.SetSemantics(*in.Semantics)
-	}
-	if in.Decoys != nil {
-		t.SetDecoyFeature(*in.Decoys)
-	}
-	if in.CredentialTTL != nil {
-		ttl, err := readDuration("credential_ttl", *in.CredentialTTL)
-		if err != nil {
-			return nil, err
-		}
-		t.SetCredentialTTL(ttl)
-	}
-	if in.Down != nil {
-		t.orderDown(r, *in.Down, upAfter)
-	}
-	return done, nil
-}
-
-// orderDown changes the port once the order was answered, which may have come
-// by this very port.
-func (t *Tenant) orderDown(r *http.Request, down bool, upAfter time.Duration) {
-	if !t.emulator.enter() {
-		return
-	}
-	go func() {
-		defer t.emulator.running.Done()
-		<-r.Context().Done() // the handler returned
-		_ = t.setDown(down)
-		if down && upAfter > 0 && t.sleep(upAfter) {
-			_ = t.setDown(false)
-		}
-	}()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -41,6 +42,11 @@ func adminAddFault(t *Tenant, r *http.Request) (any, error) {
 	}
 	if f.Status != 0 && http.StatusText(f.Status) == "" || f.StatusAfter != 0 && http.StatusText(f.StatusAfter) == "" {
 		return nil, fmt.Errorf("status and status_after must be HTTP statuses")
+	}
+	for path := range f.Set {
+		if slices.Contains(strings.Split(path, "."), "") {
+			return nil, fmt.Errorf("set: %q is no path of field names with dots in between", path)
+		}
 	}
 	var late *gate
 	if in.CommitLate {

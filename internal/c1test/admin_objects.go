@@ -10,12 +10,16 @@ import (
 
 func adminNewConnector(t *Tenant, r *http.Request) (any, error) {
 	var in struct {
+		AppID       string `json:"app_id"`
 		DisplayName string `json:"display_name"`
 	}
 	if err := readOrder(r, &in); err != nil {
 		return nil, err
 	}
-	return t.NewConnector(in.DisplayName), nil
+	if in.AppID == "" {
+		return t.NewConnector(in.DisplayName), nil
+	}
+	return t.NewConnectorOf(in.AppID, in.DisplayName), nil
 }
 
 func adminRotateConnector(t *Tenant, r *http.Request) (any, error) {
@@ -60,6 +64,9 @@ func adminNewDecoy(t *Tenant, r *http.Request) (any, error) {
 	if !slices.Contains(Kinds(), in.Kind) {
 		return nil, errNoSuch
 	}
+	if err := checkAnnotations(in.Annotations, in.Annotations); err != nil {
+		return nil, err
+	}
 	return map[string]string{"decoy_id": t.NewDecoy(in.Kind, in.DisplayName, in.Annotations)}, nil
 }
 
@@ -69,6 +76,20 @@ func adminRotateDecoy(t *Tenant, r *http.Request) (any, error) {
 		return nil, errNoSuch
 	}
 	return map[string]string{"fingerprint": t.RotateDecoy(id)}, nil
+}
+
+func adminExposeDecoy(t *Tenant, r *http.Request) (any, error) {
+	var in struct {
+		Fingerprint string `json:"fingerprint"`
+	}
+	if err := readOrder(r, &in); err != nil {
+		return nil, err
+	}
+	finding := t.ExposeDecoy(r.PathValue("id"), in.Fingerprint)
+	if finding == "" {
+		return nil, errNoSuch
+	}
+	return map[string]string{"finding_id": finding}, nil
 }
 
 func adminDeleteDecoy(t *Tenant, r *http.Request) (any, error) {

@@ -67,9 +67,14 @@ func TestOrdersShowTheState(t *testing.T) {
 func TestOrdersChangeTheState(t *testing.T) {
 	t.Parallel()
 	f := start(t, c1test.Options{})
-	f.order(t, http.MethodPost, "settings", `{"semantics":"exclusive","credential_ttl":"1h","decoys":false}`, nil)
+	f.order(t, http.MethodPost, "settings", `{"semantics":"exclusive","credential_ttl":"1h","decoys":false,
+		"connectors":false,"findings":false,"revoked":"shown","token_errors":"grpc"}`, nil)
+	code, _ := f.login(t, nil).failure(t)
+	require.Equal(t, 3, code)
+	require.Equal(t, http.StatusNotFound, f.call(t, http.MethodPost, rotatePath, rotateBody(f.Connector())).status)
+	require.Equal(t, http.StatusNotFound, f.call(t, http.MethodPost, "/api/v1/findings/search", "").status)
 	require.Equal(t, http.StatusNotFound, f.call(t, http.MethodGet, "/api/v1/decoys", "").status)
-	f.order(t, http.MethodPost, "settings", `{"decoys":true}`, nil)
+	f.order(t, http.MethodPost, "settings", `{"decoys":true,"connectors":true,"findings":true}`, nil)
 	require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, "/api/v1/decoys", "").status)
 
 	var ref c1test.ConnectorRef
@@ -84,6 +89,10 @@ func TestOrdersChangeTheState(t *testing.T) {
 	require.False(t, alive[0].ExpiresAt.IsZero())
 	f.order(t, http.MethodDelete, "credentials/"+alive[0].ID, "", nil)
 	require.Empty(t, f.AliveCredentials(ref))
+	require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, credentialPath(ref, alive[0].ID), "").status, "shown")
+	var sibling c1test.ConnectorRef
+	f.order(t, http.MethodPost, "connectors", `{"app_id":"`+ref.AppID+`"}`, &sibling)
+	require.Equal(t, ref.AppID, sibling.AppID)
 	f.order(t, http.MethodPost, "connectors/delete", string(body), nil)
 
 	var made struct {
@@ -94,6 +103,11 @@ func TestOrdersChangeTheState(t *testing.T) {
 	require.NotEmpty(t, before)
 	f.order(t, http.MethodPost, "decoys/"+made.ID+"/rotate", "", nil)
 	require.NotEqual(t, before, f.DecoyFingerprint(made.ID))
+	var exposed struct {
+		ID string `json:"finding_id"`
+	}
+	f.order(t, http.MethodPost, "decoys/"+made.ID+"/expose", `{"fingerprint":"`+before+`"}`, &exposed)
+	require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, "/api/v1/findings/"+exposed.ID, "").status)
 	f.order(t, http.MethodDelete, "decoys/"+made.ID, "", nil)
 
 	bearer := f.StaticToken()
@@ -112,13 +126,20 @@ func TestOrdersSetFaultsAndBarriers(t *testing.T) {
 	var listed []struct {
 		ID, Hits, Status int
 		Delay            string
+		Set              map[string]any
 	}
 	f.order(t, http.MethodGet, "faults", "", &listed)
 	require.Len(t, listed, 1)
 	require.Equal(t, 1, listed[0].Hits)
+	require.Empty(t, listed[0].Set)
 	require.Equal(t, 503, listed[0].Status)
 	require.Equal(t, "1ms", listed[0].Delay)
 	f.order(t, http.MethodDelete, fmt.Sprint("faults/", added.ID), "", nil)
+
+	f.order(t, http.MethodPost, "faults", `{"op":"getDecoy","times":1,"set":{"decoy.lastUsedAt":"","decoy.kind":null}}`, &added)
+	shaped := f.call(t, http.MethodGet, "/api/v1/decoys/"+f.Decoy(c1test.KindConnectorClient), "")
+	require.Empty(t, shaped.field(t, "decoy", "lastUsedAt"))
+	require.Nil(t, shaped.field(t, "decoy", "kind"))
 
 	f.order(t, http.MethodPost, "faults", `{"op":"rotateDecoy","times":1,"commit_late":true}`, &added)
 	_, err = f.rotateRaw(t)
@@ -184,6 +205,11 @@ func TestBadOrdersAreRefused(t *testing.T) {
 		`GET barriers/99`:                                  404,
 		`POST barriers/99/release`:                         404,
 		`POST settings {"semantics":"both"}`:               400,
+		`POST settings {"decoys":false,"revoked":"both"}`:  400,
+		`POST settings {"token_errors":"both"}`:            400,
+		`POST faults {"set":{"a..b":1}}`:                   400,
+		`POST faults {"set":["a"]}`:                        400,
+		`POST decoys/x/expose {}`:                          404,
 		`POST settings {"credential_ttl":"x"}`:             400,
 		`POST settings {"up_after":"x"}`:                   400,
 		`POST connectors {"name":"x"}`:                     400,
@@ -210,6 +236,5 @@ func TestAdminHelpNamesEveryOperation(t *testing.T) {
 	t.Parallel()
 	for _, op := range c1test.Operations() {
 		require.Contains(t, c1test.AdminHelp, op)
-		require.Contains(t, string(c1test.OpenAPI()), "operationId: "+op)
 	}
 }

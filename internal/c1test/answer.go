@@ -23,7 +23,6 @@ const (
 	codeInvalidArgument  = 3
 	codeNotFound         = 5
 	codePermissionDenied = 7
-	codeUnimplemented    = 12
 	codeInternal         = 13
 	codeUnavailable      = 14
 	codeUnauthenticated  = 16
@@ -52,6 +51,10 @@ func badRequest(format string, args ...any) answer {
 func notFound(what string) answer {
 	return fail(http.StatusNotFound, codeNotFound, "%s not found", what)
 }
+
+// noRoute is what C1's router says to an unknown path or method, and to one of
+// a feature that is off.
+func noRoute() answer { return fail(http.StatusNotFound, codeNotFound, "Not Found") }
 
 func unauthenticated() answer {
 	a := fail(http.StatusUnauthorized, codeUnauthenticated, "the access token is missing, expired or unknown")
@@ -93,6 +96,15 @@ func oauthFail(httpStatus int, code, description string) answer {
 		header: map[string]string{"Cache-Control": "no-store"},
 		body:   oauthError{Code: code, Description: description},
 	}
+}
+
+// inGRPCForm turns a refusal in OAuth's form into C1's usual one.
+func (a answer) inGRPCForm() answer {
+	refusal, isOAuth := a.body.(oauthError)
+	if !isOAuth {
+		return a
+	}
+	return fail(a.status, codeFor(a.status), "%s: %s", refusal.Code, refusal.Description)
 }
 
 // encode returns the JSON of the answer's body.

@@ -3,10 +3,7 @@
 
 package c1test
 
-import (
-	"net/http"
-	"time"
-)
+import "time"
 
 // ConnectorRef names a connector: C1 wants the app's ID beside its own.
 type ConnectorRef struct {
@@ -52,65 +49,6 @@ func (c *credential) public() Credential {
 	}
 }
 
-// connectorCredentialJSON is C1's ConnectorCredential.
-type connectorCredentialJSON struct {
-	ID           string     `json:"id"`
-	AppID        string     `json:"appId"`
-	ConnectorID  string     `json:"connectorId"`
-	DisplayName  string     `json:"displayName"`
-	ClientID     string     `json:"clientId"`
-	ClientSecret string     `json:"clientSecret,omitempty"`
-	CreatedAt    time.Time  `json:"createdAt"`
-	UpdatedAt    time.Time  `json:"updatedAt"`
-	DeletedAt    *time.Time `json:"deletedAt"`
-	ExpiresTime  *time.Time `json:"expiresTime"`
-	LastUsedAt   *time.Time `json:"lastUsedAt"`
-}
-
-func (c *credential) json(displayName string) *connectorCredentialJSON {
-	return &connectorCredentialJSON{
-		ID: c.id, AppID: c.ref.AppID, ConnectorID: c.ref.ConnectorID, DisplayName: displayName,
-		ClientID: c.login.clientID, CreatedAt: c.createdAt.UTC(), UpdatedAt: c.createdAt.UTC(),
-		DeletedAt: timeOrNull(c.endedAt), ExpiresTime: timeOrNull(c.expiresAt), LastUsedAt: timeOrNull(c.lastUsedAt),
-	}
-}
-
-func timeOrNull(at time.Time) *time.Time {
-	if at.IsZero() {
-		return nil
-	}
-	at = at.UTC()
-	return &at
-}
-
-type rotateConnectorRequest struct {
-	AppID       string `json:"appId"`
-	ConnectorID string `json:"connectorId"`
-}
-
-type connectorCredentialAnswer struct {
-	Credential *connectorCredentialJSON `json:"credential"`
-}
-
-// handleRotateConnector is POST /api/v1/apps/connectors/credentials.
-func (t *Tenant) handleRotateConnector(rq *request) answer {
-	var in rotateConnectorRequest
-	if err := decodeStrict(rq.body, &in, "appId", "connectorId"); err != nil {
-		return badRequest("%v", err)
-	}
-	if in.AppID == "" || in.ConnectorID == "" {
-		return badRequest("appId and connectorId are required")
-	}
-	c := t.connectors[ConnectorRef(in)]
-	if c == nil {
-		return notFound("connector")
-	}
-	minted := t.rotateConnector(c, rq.now, "")
-	out := minted.json(c.displayName)
-	out.ClientSecret = minted.login.secret.value
-	return ok200(&connectorCredentialAnswer{Credential: out})
-}
-
 // rotateConnector mints a credential, and under exclusive semantics ends the
 // ones before it; t.mu is held.
 func (t *Tenant) rotateConnector(c *connector, now time.Time, detail string) *credential {
@@ -119,7 +57,7 @@ func (t *Tenant) rotateConnector(c *connector, now time.Time, detail string) *cr
 		minted.expiresAt = now.Add(t.credentialTTL)
 	}
 	minted.login = &identity{
-		clientID:    t.freshClientID("spc"),
+		clientID:    t.freshClientID(useConnector),
 		principalID: c.ref.ConnectorID,
 		secret:      t.emulator.newKeySecret(),
 		mayNothing:  true,
@@ -146,96 +84,29 @@ func (t *Tenant) recordCredential(op string, c *credential, detail string) {
 	})
 }
 
-type connectorJSON struct {
-	ID          string    `json:"id"`
-	AppID       string    `json:"appId"`
-	DisplayName string    `json:"displayName"`
-	CreatedAt   time.Time `json:"createdAt"`
-}
-
-type connectorAnswer struct {
-	ConnectorView connectorViewJSON `json:"connectorView"`
-	Expanded      []any             `json:"expanded"`
-}
-
-type connectorViewJSON struct {
-	Connector connectorJSON `json:"connector"`
-}
-
-// handleGetConnector is GET /api/v1/apps/{app_id}/connectors/{id}.
-func (t *Tenant) handleGetConnector(rq *request) answer {
-	c := t.connectors[rq.connectorRef()]
-	if c == nil {
-		return notFound("connector")
-	}
-	return ok200(connectorAnswer{
-		ConnectorView: connectorViewJSON{Connector: connectorJSON{
-			ID: c.ref.ConnectorID, AppID: c.ref.AppID, DisplayName: c.displayName, CreatedAt: c.createdAt.UTC(),
-		}},
-		Expanded: []any{},
-	})
-}
-
-func (rq *request) connectorRef() ConnectorRef {
-	return ConnectorRef{AppID: rq.ids["app"], ConnectorID: rq.ids["connector"]}
-}
-
-// credentialOf returns the credential that the path names, with its
-// connector, or why there is none; t.mu is held.
-func (t *Tenant) credentialOf(rq *request) (*connector, *credential, answer) {
-	c := t.connectors[rq.connectorRef()]
-	if c == nil {
-		return nil, nil, notFound("connector")
-	}
-	for _, candidate := range c.credentials {
-		if candidate.id == rq.ids["credential"] && candidate.endedAt.IsZero() {
-			return c, candidate, answer{}
-		}
-	}
-	return nil, nil, notFound("connector credential")
-}
-
-// handleGetConnectorCredential is
-// GET /api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}.
-func (t *Tenant) handleGetConnectorCredential(rq *request) answer {
-	c, found, refusal := t.credentialOf(rq)
-	if found == nil {
-		return refusal
-	}
-	return ok200(&connectorCredentialAnswer{Credential: found.json(c.displayName)})
-}
-
-// handleRevokeConnectorCredential is
-// DELETE /api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}.
-func (t *Tenant) handleRevokeConnectorCredential(rq *request) answer {
-	if err := decodeStrict(rq.body, nil); err != nil {
-		return badRequest("%v", err)
-	}
-	_, found, refusal := t.credentialOf(rq)
-	if found == nil {
-		return refusal
-	}
-	found.endedAt = rq.now
-	t.recordCredential(OpRevokeConnectorCredential, found, "")
-	return answer{status: http.StatusOK, body: struct{}{}}
-}
-
 // Connector returns the seeded connector. It has no credential until the first
 // rotation.
 func (t *Tenant) Connector() ConnectorRef { return t.seeds.connector }
 
 // NewConnector adds an app with a connector that has no credential.
 func (t *Tenant) NewConnector(displayName string) ConnectorRef {
+	return t.NewConnectorOf(newID(t.now()), displayName)
+}
+
+// NewConnectorOf adds a connector without a credential to an app, which need
+// not exist.
+func (t *Tenant) NewConnectorOf(appID, displayName string) ConnectorRef {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ref := t.newConnector(displayName)
+	ref := t.newConnector(appID, displayName)
 	t.record(Entry{Op: "createConnector", Object: ref.ConnectorID, Detail: outside})
 	return ref
 }
 
-// newConnector is NewConnector with t.mu held and no journal.
-func (t *Tenant) newConnector(displayName string) ConnectorRef {
-	ref := ConnectorRef{AppID: newID(t.now()), ConnectorID: newID(t.now())}
+// newConnector is NewConnectorOf with t.mu held and no journal.
+func (t *Tenant) newConnector(appID, displayName string) ConnectorRef {
+	ref := ConnectorRef{AppID: appID, ConnectorID: newID(t.now())}
+	t.apps[appID] = true
 	t.connectors[ref] = &connector{ref: ref, displayName: displayName, createdAt: t.now()}
 	return ref
 }

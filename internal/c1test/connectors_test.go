@@ -38,14 +38,46 @@ func TestRotatedCredentialLogsInUntilItEnds(t *testing.T) {
 				require.NoError(t, err)
 			}
 
-			path := credentialPath(ref, second.ID)
-			require.Equal(t, http.StatusOK, f.call(t, http.MethodDelete, path, "{}").status)
+			require.Equal(t, http.StatusOK, f.call(t, http.MethodPost, credentialPath(ref, second.ID), "").status)
 			require.EqualError(t, f.Login(t.Context(), second.ClientID, second.ClientSecret), "invalid_client")
-			again := f.call(t, http.MethodDelete, path, "{}")
-			require.Equal(t, http.StatusNotFound, again.status)
-			code, _ := again.failure(t)
-			require.Equal(t, 5, code)
 			require.Equal(t, 1, f.Changes(c1test.OpRevokeConnectorCredential))
+		})
+	}
+}
+
+// C1's clients expect a credential that has ended in either form, whether it
+// was revoked or a rotation ended it.
+func TestEndedCredentialIsShownAsTheSwitchSays(t *testing.T) {
+	t.Parallel()
+	for answered, status := range map[c1test.RevokedAnswer]int{c1test.RevokedNotFound: 404, c1test.RevokedShown: 200} {
+		t.Run(string(answered), func(t *testing.T) {
+			t.Parallel()
+			var now clock
+			f := start(t, c1test.Options{Now: now.now, Semantics: c1test.Exclusive, RevokedAnswer: answered})
+			replaced, revoked := f.rotateConnector(t, f.Connector()), f.rotateConnector(t, f.Connector())
+			path := credentialPath(f.Connector(), revoked.ID)
+			require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, path, "").status)
+			first := f.call(t, http.MethodPost, path, "{}")
+			require.Equal(t, http.StatusOK, first.status)
+			require.JSONEq(t, `{}`, string(first.body))
+			now.advance(time.Minute)
+
+			for _, ended := range []string{replaced.ID, revoked.ID} {
+				shown := f.call(t, http.MethodGet, credentialPath(f.Connector(), ended), "")
+				require.Equal(t, status, shown.status)
+				require.Equal(t, status, f.call(t, http.MethodPost, credentialPath(f.Connector(), ended), "").status, "revoked once more")
+				if answered == c1test.RevokedNotFound {
+					code, message := shown.failure(t)
+					require.Equal(t, 5, code)
+					require.Equal(t, "connector credential not found", message)
+					continue
+				}
+				require.Equal(t, clockStart.Format(time.RFC3339), shown.field(t, "credential", "deletedAt"))
+			}
+			require.Equal(t, 1, f.Changes(c1test.OpRevokeConnectorCredential))
+
+			f.SetRevokedAnswer(c1test.RevokedShown)
+			require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, path, "").status)
 		})
 	}
 }
@@ -89,7 +121,29 @@ func TestSecretIsShownOnceOnly(t *testing.T) {
 	var out struct{ Credential credential }
 	answer.decode(t, &out)
 	require.Equal(t, minted.ClientID, out.Credential.ClientID)
-	require.NotContains(t, string(answer.body), "secret")
+	require.NotContains(t, string(answer.body), minted.ClientSecret)
+}
+
+// C1 shows what is not set.
+func TestUnsetFieldsAreShown(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	minted := f.rotateConnector(t, f.Connector())
+	answer := f.call(t, http.MethodGet, credentialPath(f.Connector(), minted.ID), "")
+	for field, want := range map[string]any{"clientSecret": "", "deletedAt": nil, "expiresTime": nil, "lastUsedAt": nil} {
+		require.Equal(t, want, answer.field(t, "credential", field), field)
+	}
+	id := f.NewDecoy(c1test.KindAccessToken, "Bait", nil)
+	answer = f.call(t, http.MethodPost, "/api/v1/decoys/"+id+"/rotate", "")
+	require.Empty(t, answer.field(t, "decoy", "annotations"))
+	for field, want := range map[string]any{"description": "", "disabled": false, "lastUsedAt": nil} {
+		require.Equal(t, want, answer.field(t, "decoy", field), field)
+	}
+	require.Nil(t, answer.field(t, "material", "clientCredential"))
+	require.Nil(t, answer.field(t, "material", "workloadFederation"))
+	answer = f.call(t, http.MethodGet, "/api/v1/auth/introspect", "")
+	require.NotEmpty(t, answer.field(t, "tenantId"))
+	require.Equal(t, []any{}, answer.field(t, "disabledModules"))
 }
 
 func TestUnknownConnectorsAreNotFound(t *testing.T) {
@@ -109,12 +163,48 @@ func TestUnknownConnectorsAreNotFound(t *testing.T) {
 	require.Contains(t, string(answer.body), `"displayName":"GitHub"`)
 	require.True(t, f.DeleteConnector(ref))
 	require.False(t, f.DeleteConnector(ref))
-	for method, at := range map[string]string{http.MethodGet: path, http.MethodDelete: credentialPath(ref, minted.ID)} {
-		body := map[string]string{http.MethodDelete: "{}"}[method]
-		require.Equal(t, http.StatusNotFound, f.call(t, method, at, body).status)
+	for method, at := range map[string]string{http.MethodGet: path, http.MethodPost: credentialPath(ref, minted.ID)} {
+		require.Equal(t, http.StatusNotFound, f.call(t, method, at, "").status)
 	}
 	require.EqualError(t, f.Login(t.Context(), minted.ClientID, minted.ClientSecret), "invalid_client")
 	require.Zero(t, f.RotateConnector(ref))
+}
+
+func TestConnectorsOfAnAppAreListedPageByPage(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	app := f.Connector().AppID
+	want := map[string]bool{f.Connector().ConnectorID: true}
+	for range 4 {
+		want[f.NewConnectorOf(app, "more").ConnectorID] = true
+	}
+	f.NewConnector("of another app")
+	path := "/api/v1/apps/" + app + "/connectors"
+	for query, pages := range map[string]int{"?": 1, "?page_size=0": 1, "?page_size=2": 3, "?page_size=5&other=1": 1} {
+		seen, token := map[string]bool{}, ""
+		for page := range pages {
+			var out struct {
+				List          []struct{ Connector struct{ ID, AppID string } }
+				NextPageToken string
+			}
+			f.call(t, http.MethodGet, path+query+"&page_token="+token, "").decode(t, &out)
+			for _, view := range out.List {
+				seen[view.Connector.ID] = true
+				assert.Equal(t, app, view.Connector.AppID)
+			}
+			token = out.NextPageToken
+			assert.Equal(t, page == pages-1, token == "", query)
+		}
+		assert.Equal(t, want, seen, query)
+	}
+	for _, bad := range []string{"page_size=-1", "page_size=101", "page_size=x", "page_token=unknown"} {
+		require.Equal(t, http.StatusBadRequest, f.call(t, http.MethodGet, path+"?"+bad, "").status, bad)
+	}
+	require.Equal(t, http.StatusNotFound, f.call(t, http.MethodGet, "/api/v1/apps/unknown/connectors", "").status)
+	for id := range want {
+		require.True(t, f.DeleteConnector(c1test.ConnectorRef{AppID: app, ConnectorID: id}))
+	}
+	require.Equal(t, []any{}, f.call(t, http.MethodGet, path, "").field(t, "list"), "the app is still there")
 }
 
 func TestEscapedIDsStayOneSegment(t *testing.T) {
@@ -156,7 +246,10 @@ func TestMintedMaterialHasC1sForm(t *testing.T) {
 	f := start(t, c1test.Options{TLS: true})
 	minted := f.rotateConnector(t, f.Connector())
 	host := strings.TrimPrefix(f.URL(), "https://")
-	require.Regexp(t, `^[a-z]+-[a-z]+-[0-9]{5}@`+regexpQuote(host)+`/spc$`, minted.ClientID)
+	require.Regexp(t, `^[a-z]+-[a-z]+-[0-9]{5}@`+regexpQuote(host)+`/ccc$`, minted.ClientID)
+	bait := f.rotateDecoy(t, f.Decoy(c1test.KindConnectorClient)).Material.ClientCredential
+	require.Regexp(t, `/ccc$`, bait.ClientID, "bait looks like the real thing")
+	require.Regexp(t, `/spc$`, f.Identity().ClientID)
 	require.Regexp(t, `^secret-token:conductorone\.com:v1:[A-Za-z0-9_-]+$`, minted.ClientSecret)
 	require.Regexp(t, `^[0-9A-Za-z]{27}$`, minted.ID)
 	require.Regexp(t, `/pcc$`, f.PlainIdentity().ClientID)

@@ -95,8 +95,8 @@ func (t *Tenant) mintDecoy(d *decoy, now time.Time) {
 		d.trustID = newID(now)
 	case KindUserClientCredential, KindConnectorClient:
 		if d.clientID == "" {
-			use := map[Kind]string{KindUserClientCredential: "pcc", KindConnectorClient: "spc"}[d.kind]
-			d.clientID = t.freshClientID(use)
+			use := map[Kind]string{KindUserClientCredential: usePersonal, KindConnectorClient: useConnector}[d.kind]
+			d.clientID = t.freshClientID(use) // bait must look like the real thing
 		}
 		d.secrets = append(d.secrets, t.emulator.newKeySecret())
 	}

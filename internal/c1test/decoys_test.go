@@ -6,9 +6,10 @@ package c1test_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestUsingADecoyFailsAndRaisesAFinding(t *testing.T) {
 			require.Equal(t, c1test.Finding{
 				DecoyID: id, DisplayName: "Bait", Kind: kind, Severity: "CRITICAL",
 				Fingerprint: sha(first.secret()), Time: clockStart.Add(time.Minute),
-				SourceIP: "127.0.0.1", UserAgent: "baton-c1/0.1", Endpoint: endpoint,
+				SourceIP: "127.0.0.1", UserAgent: "baton-c1-credential-provider", Endpoint: endpoint,
 				Annotations: map[string]string{"planted": "build server"},
 			}, found[1])
 			require.Equal(t, 2, f.Changes(c1test.OpFinding))
@@ -90,9 +91,31 @@ func TestDecoysLoginFailsLikeAnyBadCredential(t *testing.T) {
 	require.Equal(t, string(asStranger.body), string(asDecoy.body))
 	require.Len(t, f.Findings(), 1, "a secret in the body counts as much as an assertion")
 
+	for i, form := range c1test.LoginForms() {
+		_, err := f.LoginAs(t.Context(), form, bait.ClientID, bait.ClientSecret)
+		require.EqualError(t, err, "invalid_client", form)
+		require.Len(t, f.Findings(), 2+i, "as each of C1's clients: %s", form)
+	}
+
 	signed := f.Login(t.Context(), bait.ClientID, bait.ClientSecret)
 	dead := f.Login(t.Context(), bait.ClientID, f.Identity().ClientSecret)
 	require.Equal(t, dead, signed)
+}
+
+func TestDecoysAccessTokenRaisesAFindingOnAnyRoute(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	bait := f.rotateDecoy(t, f.Decoy(c1test.KindAccessToken)).Material.AccessToken.AccessToken
+	raised := 0
+	for _, r := range append(c1test.Routes(), c1test.Route{Op: "unknown", Method: http.MethodGet, Path: "/api/v1/nothing"}) {
+		for _, scheme := range []string{"Bearer ", "bearer ", "DPoP "} {
+			answer, err := f.do(t, r.Method, r.Path, "", map[string]string{"Authorization": scheme + bait})
+			require.NoError(t, err)
+			require.GreaterOrEqual(t, answer.status, 400, r.Op)
+			raised++
+			require.Len(t, f.Findings(), raised, "%s %s", r.Op, scheme)
+		}
+	}
 }
 
 func TestOnlyTheDecoysOwnMaterialRaisesAFinding(t *testing.T) {
@@ -143,8 +166,8 @@ func TestDecoysAreCreatedChangedAndDeleted(t *testing.T) {
 	for body, kind := range map[string]c1test.Kind{
 		fmt.Sprintf(`"userClientCredential":{"userId":%q}`, f.User()): c1test.KindUserClientCredential,
 		`"connectorClient":{}`: c1test.KindConnectorClient,
-		fmt.Sprintf(`"accessToken":{"subjectUserId":%q,"expiresIn":"60s"}`, f.User()): c1test.KindAccessToken,
-		`"workloadFed":{"any":"thing"}`:                                               c1test.KindWorkloadFederation,
+		fmt.Sprintf(`"accessToken":{"subjectUserId":%q,"expiresIn":"60s"}`, f.User()):                                                         c1test.KindAccessToken,
+		fmt.Sprintf(`"workloadFed":{"providerId":"p","servicePrincipalUserId":%q,"conditionExpression":"true"},"accessToken":null`, f.User()): c1test.KindWorkloadFederation,
 	} {
 		answer := f.call(t, http.MethodPost, "/api/v1/decoys",
 			`{"displayName":"Bait","description":"d","annotations":{"a":"1","b":"2"},`+body+`}`)
@@ -152,7 +175,7 @@ func TestDecoysAreCreatedChangedAndDeleted(t *testing.T) {
 		var made material
 		answer.decode(t, &made)
 		require.Equal(t, kind, made.Decoy.Kind)
-		require.Equal(t, "d", *made.Decoy.Description)
+		require.Equal(t, "d", made.Decoy.Description)
 		if made.secret() != "" {
 			require.Equal(t, sha(made.secret()), made.Decoy.Fingerprint)
 		}
@@ -162,7 +185,7 @@ func TestDecoysAreCreatedChangedAndDeleted(t *testing.T) {
 		var changed material
 		f.call(t, http.MethodPatch, path, patch).decode(t, &changed)
 		require.Equal(t, "New", changed.Decoy.DisplayName)
-		require.Equal(t, "d", *changed.Decoy.Description, "not in the mask")
+		require.Equal(t, "d", changed.Decoy.Description, "not in the mask")
 		require.Equal(t, map[string]string{"b": "2", "c": "3"}, changed.Decoy.Annotations)
 
 		require.Equal(t, http.StatusOK, f.call(t, http.MethodDelete, path, "{}").status)
@@ -174,52 +197,123 @@ func TestDecoysAreCreatedChangedAndDeleted(t *testing.T) {
 	require.Len(t, f.Journal(), 3*4)
 }
 
-func TestDecoysAreListedPageByPage(t *testing.T) {
+// The list takes no paging parameters; only the search takes its token.
+func TestDecoysThatDoNotFitIntoTheListAreFoundBySearching(t *testing.T) {
 	t.Parallel()
 	f := start(t, c1test.Options{})
-	for i := range 28 {
+	for i := range 98 {
 		f.NewDecoy(c1test.KindAccessToken, fmt.Sprint("bait ", i), nil)
 	}
 	f.DeleteDecoy(f.Decoy(c1test.KindWorkloadFederation))
-	for size, pages := range map[string]int{"": 2, "10": 4, "31": 1, "100": 1} {
-		seen, token := map[string]bool{}, ""
-		for page := range pages {
-			query := url.Values{}
-			if size != "" {
-				query.Set("page_size", size)
-			}
-			if token != "" {
-				query.Set("page_token", token)
-			}
-			var out struct {
-				List          []struct{ ID string }
-				NextPageToken string
-			}
-			f.call(t, http.MethodGet, "/api/v1/decoys?"+query.Encode(), "").decode(t, &out)
-			for _, d := range out.List {
-				seen[d.ID] = true
-			}
-			token = out.NextPageToken
-			assert.Equal(t, page == pages-1, token == "", "size %q, page %d", size, page)
-		}
-		assert.Len(t, seen, 31, "size %q", size)
+	type list struct {
+		List          []struct{ ID string }
+		NextPageToken string
 	}
-	for _, bad := range []string{"page_size=-1", "page_size=101", "page_size=x", "page_token=unknown"} {
-		require.Equal(t, http.StatusBadRequest, f.call(t, http.MethodGet, "/api/v1/decoys?"+bad, "").status, bad)
+	var first, same, rest list
+	f.call(t, http.MethodGet, "/api/v1/decoys", "").decode(t, &first)
+	require.Len(t, first.List, 100)
+	require.NotEmpty(t, first.NextPageToken)
+	f.call(t, http.MethodGet, "/api/v1/decoys?page_size=1&page_token="+first.NextPageToken, "").decode(t, &same)
+	require.Equal(t, first, same)
+	f.call(t, http.MethodPost, "/api/v1/decoys/search", `{"pageToken":"`+first.NextPageToken+`"}`).decode(t, &rest)
+	require.Len(t, rest.List, 1)
+	require.NotContains(t, first.List, rest.List[0])
+	require.Empty(t, rest.NextPageToken)
+}
+
+func TestDecoysAreSearched(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	path := "/api/v1/decoys/search"
+	used := f.NewDecoy(c1test.KindAccessToken, "Used Bait", map[string]string{"owner": "red", "site": "a"})
+	require.Error(t, f.use(t, f.rotateDecoy(t, used)))
+	off := f.NewDecoy(c1test.KindConnectorClient, "old", map[string]string{"site": "b"})
+	patch := `{"decoy":{"disabled":true,"description":"a BAIT of old"},"updateMask":"disabled,description"}`
+	require.Equal(t, http.StatusOK, f.call(t, http.MethodPatch, "/api/v1/decoys/"+off, patch).status)
+
+	for body, want := range map[string][]string{
+		`{"query":"bait"}`: {used, off},
+		`{"query":"bait","kinds":["DECOY_KIND_ACCESS_TOKEN","DECOY_KIND_UNSPECIFIED"]}`: {used},
+		`{"statuses":["DECOY_STATUS_FILTER_DISABLED"]}`:                                 {off},
+		`{"query":"bait","statuses":["DECOY_STATUS_FILTER_ACTIVE"]}`:                    {used},
+		`{"annotationKeys":["owner","none"]}`:                                           {used},
+		`{"annotationKeys":["site"],"kinds":null}`:                                      {used, off},
+		`{"hasBeenUsed":true,"unknown":1}`:                                              {used},
+		`{"query":"nobody"}`:                                                            nil,
+	} {
+		var out struct{ List []struct{ ID string } }
+		f.call(t, http.MethodPost, path, body).decode(t, &out)
+		var found []string
+		for _, d := range out.List {
+			found = append(found, d.ID)
+		}
+		assert.ElementsMatch(t, want, found, body)
+	}
+	seen := map[string]bool{}
+	for token := "start"; token != ""; {
+		answer := f.call(t, http.MethodPost, path, fmt.Sprintf(`{"pageSize":5,"pageToken":%q}`, strings.TrimPrefix(token, "start")))
+		for _, d := range answer.field(t, "list").([]any) {
+			seen[d.(map[string]any)["id"].(string)] = true
+		}
+		token = answer.field(t, "nextPageToken").(string)
+	}
+	require.Len(t, seen, 6)
+	for _, bad := range []string{
+		`{"kinds":["x"]}`, `{"kinds":"x"}`, `{"statuses":["x"]}`, `{"pageSize":"5"}`, `{"pageSize":-1}`, `{"pageToken":"x"}`, `[]`,
+	} {
+		require.Equal(t, http.StatusBadRequest, f.call(t, http.MethodPost, path, bad).status, bad)
 	}
 }
 
-func TestTenantsWithoutTheFeatureKnowNoDecoys(t *testing.T) {
+// C1 publishes the bounds; what exceeds them changes nothing.
+func TestAnnotationsAreBounded(t *testing.T) {
 	t.Parallel()
 	f := start(t, c1test.Options{})
-	f.SetDecoyFeature(false)
-	for _, path := range []string{"/api/v1/decoys", "/api/v1/decoys/" + f.Decoy(c1test.KindAccessToken)} {
-		answer := f.call(t, http.MethodGet, path, "")
-		require.Equal(t, http.StatusNotFound, answer.status)
-		code, message := answer.failure(t)
-		require.Equal(t, 5, code)
-		require.Equal(t, "Not Found", message)
+	encode := func(annotations map[string]string) string {
+		encoded, err := json.Marshal(annotations)
+		require.NoError(t, err)
+		return string(encoded)
 	}
-	f.SetDecoyFeature(true)
-	require.Equal(t, http.StatusOK, f.call(t, http.MethodGet, "/api/v1/decoys", "").status)
+	many := func(n, length int) map[string]string {
+		annotations := map[string]string{}
+		for i := range n {
+			annotations[fmt.Sprint("k", i)] = strings.Repeat("x", length)
+		}
+		return annotations
+	}
+	path := "/api/v1/decoys/" + f.NewDecoy(c1test.KindConnectorClient, "Bait", nil)
+	for name, test := range map[string]struct {
+		annotations map[string]string
+		status      int
+	}{
+		"as many as may be":       {many(16, 240), 200},
+		"a long value":            {map[string]string{"a": strings.Repeat("ö", 256)}, 200},
+		"a long key":              {map[string]string{"a" + strings.Repeat("b", 127): "x"}, 200},
+		"odd characters in a key": {map[string]string{"aZ9._/-": "x"}, 200},
+		"too many":                {many(17, 1), 400},
+		"too much together":       {many(16, 256), 400},
+		"too long a value":        {map[string]string{"a": strings.Repeat("x", 257)}, 400},
+		"too long a key":          {map[string]string{"a" + strings.Repeat("b", 128): "x"}, 400},
+		"an empty key":            {map[string]string{"": "x"}, 400},
+		"a digit first":           {map[string]string{"1a": "x"}, 400},
+		"a space in a key":        {map[string]string{"a b": "x"}, 400},
+		"a reserved key":          {map[string]string{"c1/a": "x"}, 400},
+	} {
+		created := f.call(t, http.MethodPost, "/api/v1/decoys", `{"displayName":"x","connectorClient":{},"annotations":`+encode(test.annotations)+`}`)
+		assert.Equal(t, test.status, created.status, "%s: %s", name, created.body)
+		changes := f.Changes(c1test.OpUpdateDecoy)
+		changed := f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(test.annotations)+`},"updateMask":"annotations"}`)
+		assert.Equal(t, test.status, changed.status, "%s: %s", name, changed.body)
+		assert.Equal(t, test.status == 200, f.Changes(c1test.OpUpdateDecoy) > changes, name)
+		gone := map[string]string{}
+		for key := range test.annotations {
+			gone[key] = ""
+		}
+		if test.status == 200 {
+			changed = f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(gone)+`},"updateMask":"annotations"}`)
+			assert.Empty(t, changed.field(t, "decoy", "annotations"), name)
+		}
+	}
+	require.Equal(t, 200, f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(many(16, 1))+`},"updateMask":"annotations"}`).status)
+	require.Equal(t, 400, f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":{"more":"x"}},"updateMask":"annotations"}`).status, "what is there counts")
 }

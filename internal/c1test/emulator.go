@@ -2,16 +2,17 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package c1test is an emulator of the part of C1 that this project uses: a
-// strict, stateful C1 on net/http, for tests and for trying the plugin without
+// stateful C1 on net/http, for tests and for trying the plugin without
 // a tenant of one's own.
 //
 // It shares no code with the client in internal/c1api, so that the two cannot
 // be wrong in the same way; openapi.yaml in this directory is the contract
-// between them. It checks what C1 checks, mints material in C1's format, keeps
-// a journal of everything that changed, and can be told to fail in every way
-// that a network or a server can (see Fault and Barrier). Where C1's behaviour
-// is not documented (whether a rotation ends the previous credential), a
-// switch picks one (see Semantics).
+// between them. It takes what C1 takes and refuses what C1 refuses, mints
+// material in C1's format, keeps a journal of everything that changed, and can
+// be told to fail in every way that a network or a server can (see Fault and
+// Barrier). Where C1's behaviour is not documented, a switch picks one: whether
+// a rotation ends the previous credential (Semantics), how a revoked one is
+// shown (RevokedAnswer), in which form the token endpoint refuses (TokenErrors).
 package c1test
 
 import (
@@ -34,18 +35,25 @@ const (
 	Overlapping Semantics = "overlapping"
 )
 
-func (s Semantics) valid() bool { return s == Exclusive || s == Overlapping }
+func (s Semantics) check() error {
+	if s != Exclusive && s != Overlapping {
+		return fmt.Errorf("semantics: want %q or %q, got %q", Exclusive, Overlapping, string(s))
+	}
+	return nil
+}
 
 // Options is what Start takes; the zero value is a usable emulator.
 type Options struct {
-	TLS       bool             // serve HTTPS with a certificate of the emulator's own CA
-	Addr      string           // listen address of the first tenant, default 127.0.0.1:0
-	Tenants   []string         // names, one listener each, default {"acme"}
-	Semantics Semantics        // default Overlapping
-	TokenTTL  time.Duration    // lifetime of issued access tokens, default 10m
-	Audience  string           // what an assertion's aud must be, default the host without port
-	Now       func() time.Time // default time.Now
-	Offline   bool             // no port: requests come through Tenant.RoundTrip alone
+	TLS           bool             // serve HTTPS with a certificate of the emulator's own CA
+	Addr          string           // listen address of the first tenant, default 127.0.0.1:0
+	Tenants       []string         // names, one listener each, default {"acme"}
+	Semantics     Semantics        // default Overlapping
+	RevokedAnswer RevokedAnswer    // default RevokedNotFound
+	TokenErrors   TokenErrors      // default TokenErrorsOAuth
+	TokenTTL      time.Duration    // lifetime of issued access tokens, default 10m
+	Audience      string           // what an assertion's aud must contain, default the host without port
+	Now           func() time.Time // default time.Now
+	Offline       bool             // no port: requests come through Tenant.RoundTrip alone
 }
 
 const (
@@ -64,16 +72,22 @@ func (o *Options) setDefaults() error {
 	if o.Semantics == "" {
 		o.Semantics = Overlapping
 	}
+	if o.RevokedAnswer == "" {
+		o.RevokedAnswer = RevokedNotFound
+	}
+	if o.TokenErrors == "" {
+		o.TokenErrors = TokenErrorsOAuth
+	}
 	if o.TokenTTL == 0 {
 		o.TokenTTL = defaultTokenTTL
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	switch {
-	case !o.Semantics.valid():
-		return fmt.Errorf("unknown semantics %q: want %q or %q", o.Semantics, Exclusive, Overlapping)
-	case o.TokenTTL < time.Second:
+	if err := errors.Join(o.Semantics.check(), o.RevokedAnswer.check(), o.TokenErrors.check()); err != nil {
+		return err
+	}
+	if o.TokenTTL < time.Second {
 		return fmt.Errorf("token TTL %v is shorter than a second", o.TokenTTL)
 	}
 	for i, name := range o.Tenants {

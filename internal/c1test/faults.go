@@ -4,6 +4,7 @@
 package c1test
 
 import (
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -39,12 +40,17 @@ type Fault struct {
 	OmitMaterial     bool `json:"omit_material"`     // leave out the credential or material
 	OmitSecret       bool `json:"omit_secret"`       // leave the secret out of the material
 	WrongFingerprint bool `json:"wrong_fingerprint"` // answer another fingerprint than the decoy's own
+
+	// Set changes fields of a 200's JSON object, by their dotted paths
+	// ("credential.lastUsedAt", "list.0.id"), to any value that marshals, nil
+	// for null, or Absent. Missing objects on the way are made.
+	Set map[string]any `json:"set,omitempty"`
 }
 
 // passive faults change no answer, so they combine with others.
 func (f Fault) passive() bool {
 	f.Op, f.Object, f.Times, f.Delay, f.ClockOffset = "", "", 0, 0, 0
-	return f == Fault{}
+	return reflect.ValueOf(f).IsZero()
 }
 
 func (f Fault) merge(g Fault) Fault {

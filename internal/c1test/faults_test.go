@@ -75,8 +75,8 @@ func TestFaults(t *testing.T) {
 			assert.Contains(t, string(r.body), `"material":null`)
 		}},
 		"no secret": {c1test.Fault{OmitSecret: true}, true, func(t *testing.T, r reply, _ error) {
-			assert.Contains(t, string(r.body), "clientId")
-			assert.NotContains(t, string(r.body), "clientSecret")
+			assert.NotEmpty(t, r.field(t, "material", "clientCredential", "clientId"))
+			assert.Empty(t, r.field(t, "material", "clientCredential", "clientSecret"))
 		}},
 		"wrong fingerprint": {c1test.Fault{WrongFingerprint: true}, true, func(t *testing.T, r reply, _ error) {
 			var m material
@@ -121,6 +121,42 @@ func TestConnectorAnswersCanLackTheirMaterial(t *testing.T) {
 	f.ClearFaults()
 	require.NotEmpty(t, f.rotateConnector(t, f.Connector()).ClientSecret)
 	require.Equal(t, 1, fault.Hits())
+}
+
+func TestAnswersCanBeShaped(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	long := strings.Repeat("x", 600<<10)
+	f.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, Times: 1, Set: map[string]any{
+		"credential.id": "..", "credential.lastUsedAt": "", "credential.displayName": long,
+		"credential.expiresTime": nil, "credential.clientId": c1test.Absent,
+		"credential.made.up": 9007199254740993, "extra": []string{"a"},
+	}})
+	answer := f.call(t, http.MethodPost, rotatePath, rotateBody(f.Connector()))
+	require.Equal(t, http.StatusOK, answer.status)
+	for field, want := range map[string]any{"id": "..", "lastUsedAt": "", "displayName": long, "expiresTime": nil} {
+		require.Equal(t, want, answer.field(t, "credential", field), field)
+	}
+	require.Contains(t, string(answer.body), `"made":{"up":9007199254740993}`)
+	require.Contains(t, string(answer.body), `"extra":["a"]`)
+	require.NotContains(t, string(answer.body), "clientId")
+	require.NotEmpty(t, answer.field(t, "credential", "clientSecret"), "the rest stays")
+	require.Len(t, f.AliveCredentials(f.Connector()), 1, "the state stays")
+	require.NotEqual(t, "..", f.AliveCredentials(f.Connector())[0].ID)
+
+	f.AddFault(c1test.Fault{Op: c1test.OpListDecoys, Set: map[string]any{"list.0.displayName": "first", "list.99.id": "x", "nextPageToken": true}})
+	answer = f.call(t, http.MethodGet, "/api/v1/decoys", "")
+	list, isList := answer.field(t, "list").([]any)
+	require.True(t, isList)
+	require.Len(t, list, 4)
+	require.Equal(t, "first", list[0].(map[string]any)["displayName"])
+	require.Equal(t, true, answer.field(t, "nextPageToken"))
+
+	f.AddFault(c1test.Fault{Op: c1test.OpGetDecoy, Set: map[string]any{"decoy": nil}})
+	require.JSONEq(t, `{"decoy":null}`, string(f.call(t, http.MethodGet, "/api/v1/decoys/"+f.Decoy(c1test.KindAccessToken), "").body))
+	missing := f.call(t, http.MethodGet, "/api/v1/decoys/none", "")
+	require.Equal(t, http.StatusNotFound, missing.status)
+	require.NotContains(t, string(missing.body), `"decoy":`, "refusals stay as they are")
 }
 
 func TestLateCommitHappensWhenItsGateOpens(t *testing.T) {
@@ -273,6 +309,8 @@ func TestStartRefusesBadOptions(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]c1test.Options{
 		"semantics":     {Semantics: "both"},
+		"revoked":       {RevokedAnswer: "both"},
+		"token errors":  {TokenErrors: "both"},
 		"token TTL":     {TokenTTL: time.Millisecond},
 		"equal tenants": {Tenants: []string{"a", "a"}},
 		"empty tenant":  {Tenants: []string{""}},

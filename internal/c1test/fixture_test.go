@@ -45,7 +45,21 @@ func (r reply) decode(t *testing.T, out any) {
 	require.NoError(t, json.Unmarshal(r.body, out), "status %d", r.status)
 }
 
-// message returns the code and message of C1's error form.
+// field returns the value at a path of field names, which must be there.
+func (r reply) field(t *testing.T, path ...string) any {
+	t.Helper()
+	var value any
+	r.decode(t, &value)
+	for _, name := range path {
+		object, isObject := value.(map[string]any)
+		require.True(t, isObject, "%v in status %d", path, r.status)
+		require.Contains(t, object, name)
+		value = object[name]
+	}
+	return value
+}
+
+// failure returns the code and message of C1's error form.
 func (r reply) failure(t *testing.T) (int, string) {
 	t.Helper()
 	var out struct {
@@ -146,7 +160,7 @@ type material struct {
 	Decoy struct {
 		ID          string
 		DisplayName string
-		Description *string
+		Description string
 		Kind        c1test.Kind
 		Disabled    bool
 		Annotations map[string]string

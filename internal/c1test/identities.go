@@ -14,6 +14,13 @@ type Identity struct {
 	ClientSecret string
 }
 
+// Uses of client IDs, their last part.
+const (
+	usePersonal         = "pcc"
+	useServicePrincipal = "spc"
+	useConnector        = "ccc"
+)
+
 // identity is what C1 holds: a caller's or a connector credential's login.
 type identity struct {
 	clientID    string
@@ -66,7 +73,7 @@ func PlainSecret() IdentityOption {
 // PersonalClient makes the identity a personal client (/pcc) instead of a
 // service principal's credential (/spc).
 func PersonalClient() IdentityOption {
-	return func(_ *identity, f *identityForm) { f.use = "pcc" }
+	return func(_ *identity, f *identityForm) { f.use = usePersonal }
 }
 
 // NewIdentity adds an identity; without options it has a secret-token secret
@@ -82,7 +89,7 @@ func (t *Tenant) NewIdentity(options ...IdentityOption) Identity {
 // newIdentity is NewIdentity with t.mu held and no journal.
 func (t *Tenant) newIdentity(options ...IdentityOption) Identity {
 	i := &identity{principalID: newID(t.now())}
-	form := identityForm{use: "spc"}
+	form := identityForm{use: useServicePrincipal}
 	for _, option := range options {
 		option(i, &form)
 	}

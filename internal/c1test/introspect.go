@@ -4,21 +4,26 @@
 package c1test
 
 type introspectAnswer struct {
-	UserID      string   `json:"userId"`
-	PrincipleID string   `json:"principleId"` // C1's spelling
-	Roles       []string `json:"roles"`
-	Permissions []string `json:"permissions"`
-	Features    []string `json:"features"`
+	TenantID        string   `json:"tenantId"`
+	UserID          string   `json:"userId"`
+	PrincipleID     string   `json:"principleId"` // C1's spelling
+	Roles           []string `json:"roles"`
+	Permissions     []string `json:"permissions"`
+	Features        []string `json:"features"`
+	DisabledModules []string `json:"disabledModules"`
+	DeviceClientID  string   `json:"deviceClientId"`
 }
 
 // handleIntrospect is GET /api/v1/auth/introspect.
 func (t *Tenant) handleIntrospect(rq *request) answer {
 	out := introspectAnswer{
-		UserID:      t.seeds.userID,
-		PrincipleID: rq.caller.principalID,
-		Roles:       []string{},
-		Permissions: []string{},
-		Features:    []string{},
+		TenantID:        t.seeds.tenantID,
+		UserID:          t.seeds.userID,
+		PrincipleID:     rq.caller.principalID,
+		Roles:           []string{},
+		Permissions:     []string{},
+		Features:        []string{},
+		DisabledModules: []string{},
 	}
 	if !rq.caller.mayNothing {
 		out.Roles = append(out.Roles, "Super Administrator")
@@ -28,8 +33,10 @@ func (t *Tenant) handleIntrospect(rq *request) answer {
 			}
 		}
 	}
-	if t.decoyFeature {
-		out.Features = append(out.Features, "decoys")
+	for _, f := range Features() {
+		if t.has(f) {
+			out.Features = append(out.Features, string(f))
+		}
 	}
 	return ok200(out)
 }

@@ -26,6 +26,8 @@ const (
 	OpEndCredential = "endConnectorCredential"
 	// OpFinding: somebody used a decoy.
 	OpFinding = "finding"
+	// OpExposure: a scanner saw a decoy's secret in public.
+	OpExposure = "exposure"
 )
 
 // outside marks changes that were made from Go or over the admin path.
@@ -58,10 +60,8 @@ func (t *Tenant) record(entry Entry) {
 }
 
 // Requests counts the HTTP requests that arrived for an operation, whatever
-// became of them: token, introspect, getConnector, rotateConnector,
-// getConnectorCredential, revokeConnectorCredential, getDecoy, listDecoys,
-// createDecoy, updateDecoy, deleteDecoy, rotateDecoy; unknown for paths that
-// C1 does not have; "" for all. The admin path is not counted.
+// became of them. Names are those of Operations; "unknown" for paths and
+// methods that C1 does not have; "" for all. The admin path is not counted.
 func (t *Tenant) Requests(op string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -35,6 +35,9 @@ func randomInt(below int) int {
 	return int(binary.BigEndian.Uint32(randomBytes(4)) % uint32(below)) //nolint:gosec // below is small and positive
 }
 
+// idLength is the length of an ID in characters.
+const idLength = 27
+
 // newID returns an ID like C1's: a 27-character KSUID, seconds first, base62.
 func newID(now time.Time) string {
 	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -43,7 +46,7 @@ func newID(now time.Time) string {
 	raw = append(raw, randomBytes(16)...)
 
 	n, base, digit := new(big.Int).SetBytes(raw), big.NewInt(62), new(big.Int)
-	id := make([]byte, 27)
+	id := make([]byte, idLength)
 	for i := len(id) - 1; i >= 0; i-- {
 		n.DivMod(n, base, digit)
 		id[i] = alphabet[digit.Int64()]

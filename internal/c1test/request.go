@@ -4,10 +4,10 @@
 package c1test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net"
 	"net/http"
@@ -38,7 +38,7 @@ func readRequest(r *http.Request) (*request, error) {
 		return nil, fmt.Errorf("read the request body: %w", err)
 	}
 	rq := &request{Request: r, body: body}
-	rq.route, rq.ids, _ = findRoute(r.Method, r.URL)
+	rq.route, rq.ids = findRoute(r.Method, r.URL)
 	return rq, nil
 }
 
@@ -63,9 +63,8 @@ func (rq *request) objects() []string {
 	}
 	switch rq.op() {
 	case OpRotateConnector:
-		var in rotateConnectorRequest
-		_ = json.Unmarshal(rq.body, &in) // a bad body names nothing
-		objects = append(objects, in.AppID, in.ConnectorID)
+		ref, _ := readRotateConnector(rq.body) // a bad body names nothing
+		objects = append(objects, ref.AppID, ref.ConnectorID)
 	case OpToken:
 		form, _ := url.ParseQuery(string(rq.body))
 		objects = append(objects, form.Get("client_id"))
@@ -77,11 +76,10 @@ func (rq *request) objects() []string {
 func (rq *request) rotates() string {
 	switch rq.op() {
 	case OpRotateDecoy:
-		return rq.ids["decoy"]
+		return rq.ids["id"]
 	case OpRotateConnector:
-		var in rotateConnectorRequest
-		_ = json.Unmarshal(rq.body, &in)
-		return in.ConnectorID
+		ref, _ := readRotateConnector(rq.body)
+		return ref.ConnectorID
 	default:
 		return ""
 	}
@@ -94,53 +92,48 @@ func (rq *request) sourceIP() string {
 	return host
 }
 
-// checkShape refuses what no correct client of this operation sends: wrong
-// content types, unknown query parameters, missing or superfluous bodies.
+// checkShape refuses what C1's gateway cannot read: a body that is too long,
+// and one of another content type than the operation takes. A body where none
+// belongs and unknown query parameters are ignored, as the gateway does.
 func (rq *request) checkShape() (answer, bool) {
-	for name := range rq.URL.Query() {
-		if !slices.Contains(rq.route.query, name) {
-			return badRequest("unknown query parameter %q", name), false
-		}
-	}
 	if len(rq.body) > maxBody {
 		return fail(http.StatusRequestEntityTooLarge, codeInvalidArgument, "the request body is too long"), false
 	}
-	want := rq.route.contentType
-	if want == "" {
-		if len(rq.body) > 0 {
-			return badRequest("%s takes no request body", rq.route.op), false
-		}
+	if len(rq.body) == 0 || rq.Method == http.MethodGet {
 		return answer{}, true
+	}
+	want := typeJSON
+	if rq.route.op == OpToken {
+		want = typeForm
 	}
 	got, _, err := mime.ParseMediaType(rq.Header.Get("Content-Type"))
 	if err != nil || got != want {
 		return fail(http.StatusUnsupportedMediaType, codeInvalidArgument, "the content type must be %s", want), false
 	}
-	if len(rq.body) == 0 {
-		return badRequest("the request body is missing"), false
-	}
 	return answer{}, true
 }
 
-// decodeStrict reads one JSON object into out. Unlike encoding/json it knows
-// field names by their exact case, and it refuses unknown fields and anything
-// behind the object.
-func decodeStrict(data []byte, out any, fields ...string) error {
+// decode reads one JSON object into out, which may be nil; no body at all is
+// an empty object. Like C1's gateway it ignores unknown fields; unlike
+// encoding/json it knows fields by their exact case, so out's fields must be
+// named.
+func decode(data []byte, out any, fields ...string) error {
+	if len(data) == 0 {
+		return nil
+	}
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil || object == nil {
 		return fmt.Errorf("the request body must be one JSON object")
 	}
-	for name := range object {
-		if !slices.Contains(fields, name) {
-			return fmt.Errorf("unknown field %q", name)
-		}
-	}
 	if out == nil {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(out); err != nil {
+	maps.DeleteFunc(object, func(name string, _ json.RawMessage) bool { return !slices.Contains(fields, name) })
+	known, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("the request body does not fit: %w", err)
+	}
+	if err := json.Unmarshal(known, out); err != nil {
 		return fmt.Errorf("the request body does not fit: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil

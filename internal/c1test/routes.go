@@ -13,26 +13,31 @@ import (
 const (
 	OpToken                     = "token"
 	OpIntrospect                = "introspect"
+	OpListConnectors            = "listConnectors"
 	OpGetConnector              = "getConnector"
 	OpRotateConnector           = "rotateConnector"
 	OpGetConnectorCredential    = "getConnectorCredential"
 	OpRevokeConnectorCredential = "revokeConnectorCredential"
 	OpGetDecoy                  = "getDecoy"
 	OpListDecoys                = "listDecoys"
+	OpSearchDecoys              = "searchDecoys"
 	OpCreateDecoy               = "createDecoy"
 	OpUpdateDecoy               = "updateDecoy"
 	OpDeleteDecoy               = "deleteDecoy"
 	OpRotateDecoy               = "rotateDecoy"
+	OpGetFinding                = "getFinding"
+	OpSearchFindings            = "searchFindings"
 
 	opUnknown = "unknown"
 )
 
-// Operations lists them all.
+// Operations returns the names of all operations, each once.
 func Operations() []string {
 	return []string{
 		OpToken, OpIntrospect,
-		OpGetConnector, OpRotateConnector, OpGetConnectorCredential, OpRevokeConnectorCredential,
-		OpGetDecoy, OpListDecoys, OpCreateDecoy, OpUpdateDecoy, OpDeleteDecoy, OpRotateDecoy,
+		OpListConnectors, OpGetConnector, OpRotateConnector, OpGetConnectorCredential, OpRevokeConnectorCredential,
+		OpGetDecoy, OpListDecoys, OpSearchDecoys, OpCreateDecoy, OpUpdateDecoy, OpDeleteDecoy, OpRotateDecoy,
+		OpGetFinding, OpSearchFindings,
 	}
 }
 
@@ -43,48 +48,54 @@ const (
 
 // route is one operation of the API.
 type route struct {
-	op          string
-	method      string
-	path        string   // segments in braces match any one segment
-	query       []string // allowed query parameters
-	contentType string   // of the request body, "" = no body
-	open        bool     // needs no bearer
-	decoys      bool     // answers 404 in tenants without the decoy feature
-	handle      func(*Tenant, *request) answer
+	op      string
+	method  string
+	path    string  // as in openapi.yaml; a segment in braces matches any one segment
+	feature Feature // answers 404 in tenants without it, "" = always there
+	handle  func(*Tenant, *request) answer
 }
+
+const (
+	pathConnector  = "/api/v1/apps/{app_id}/connectors/{id}"
+	pathCredential = "/api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}"
+	pathDecoy      = "/api/v1/decoys/{id}"
+)
 
 var routes = []route{
-	{op: OpToken, method: http.MethodPost, path: "/auth/v1/token", contentType: typeForm, open: true, handle: (*Tenant).handleToken},
-	{op: OpIntrospect, method: http.MethodGet, path: "/api/v1/auth/introspect", handle: (*Tenant).handleIntrospect},
+	{OpToken, http.MethodPost, "/auth/v1/token", "", (*Tenant).handleToken},
+	{OpIntrospect, http.MethodGet, "/api/v1/auth/introspect", "", (*Tenant).handleIntrospect},
 
-	{op: OpRotateConnector, method: http.MethodPost, path: "/api/v1/apps/connectors/credentials", contentType: typeJSON, handle: (*Tenant).handleRotateConnector},
-	{op: OpGetConnector, method: http.MethodGet, path: "/api/v1/apps/{app}/connectors/{connector}", handle: (*Tenant).handleGetConnector},
-	{op: OpGetConnectorCredential, method: http.MethodGet, path: "/api/v1/apps/{app}/connectors/{connector}/credentials/{credential}", handle: (*Tenant).handleGetConnectorCredential},
-	{op: OpRevokeConnectorCredential, method: http.MethodDelete, path: "/api/v1/apps/{app}/connectors/{connector}/credentials/{credential}", contentType: typeJSON, handle: (*Tenant).handleRevokeConnectorCredential},
+	{OpRotateConnector, http.MethodPost, "/api/v1/apps/connectors/credentials", FeatureConnectors, (*Tenant).handleRotateConnector},
+	{OpListConnectors, http.MethodGet, "/api/v1/apps/{app_id}/connectors", FeatureConnectors, (*Tenant).handleListConnectors},
+	{OpGetConnector, http.MethodGet, pathConnector, FeatureConnectors, (*Tenant).handleGetConnector},
+	{OpGetConnectorCredential, http.MethodGet, pathCredential, FeatureConnectors, (*Tenant).handleGetConnectorCredential},
+	{OpRevokeConnectorCredential, http.MethodPost, pathCredential, FeatureConnectors, (*Tenant).handleRevokeConnectorCredential},
 
-	{op: OpListDecoys, method: http.MethodGet, path: "/api/v1/decoys", query: []string{"page_size", "page_token"}, decoys: true, handle: (*Tenant).handleListDecoys},
-	{op: OpCreateDecoy, method: http.MethodPost, path: "/api/v1/decoys", contentType: typeJSON, decoys: true, handle: (*Tenant).handleCreateDecoy},
-	{op: OpGetDecoy, method: http.MethodGet, path: "/api/v1/decoys/{decoy}", decoys: true, handle: (*Tenant).handleGetDecoy},
-	{op: OpUpdateDecoy, method: http.MethodPatch, path: "/api/v1/decoys/{decoy}", contentType: typeJSON, decoys: true, handle: (*Tenant).handleUpdateDecoy},
-	{op: OpDeleteDecoy, method: http.MethodDelete, path: "/api/v1/decoys/{decoy}", contentType: typeJSON, decoys: true, handle: (*Tenant).handleDeleteDecoy},
-	{op: OpRotateDecoy, method: http.MethodPost, path: "/api/v1/decoys/{decoy}/rotate", contentType: typeJSON, decoys: true, handle: (*Tenant).handleRotateDecoy},
+	{OpListDecoys, http.MethodGet, "/api/v1/decoys", FeatureDecoys, (*Tenant).handleListDecoys},
+	{OpSearchDecoys, http.MethodPost, "/api/v1/decoys/search", FeatureDecoys, (*Tenant).handleSearchDecoys},
+	{OpCreateDecoy, http.MethodPost, "/api/v1/decoys", FeatureDecoys, (*Tenant).handleCreateDecoy},
+	{OpGetDecoy, http.MethodGet, pathDecoy, FeatureDecoys, (*Tenant).handleGetDecoy},
+	{OpUpdateDecoy, http.MethodPatch, pathDecoy, FeatureDecoys, (*Tenant).handleUpdateDecoy},
+	{OpDeleteDecoy, http.MethodDelete, pathDecoy, FeatureDecoys, (*Tenant).handleDeleteDecoy},
+	{OpRotateDecoy, http.MethodPost, pathDecoy + "/rotate", FeatureDecoys, (*Tenant).handleRotateDecoy},
+
+	{OpSearchFindings, http.MethodPost, "/api/v1/findings/search", FeatureFindings, (*Tenant).handleSearchFindings},
+	{OpGetFinding, http.MethodGet, "/api/v1/findings/{id}", FeatureFindings, (*Tenant).handleGetFinding},
 }
 
-// findRoute returns the route of a request with the IDs in its path, unescaped.
-// Without one, allowed lists the methods that the path has.
-func findRoute(method string, u *url.URL) (found *route, ids map[string]string, allowed []string) {
+// findRoute returns the route of a request with the IDs in its path,
+// unescaped, or nil when C1 has no such operation.
+func findRoute(method string, u *url.URL) (*route, map[string]string) {
 	for i := range routes {
 		r := &routes[i]
-		params, ok := matchPath(r.path, u.EscapedPath())
-		if !ok {
+		if r.method != method {
 			continue
 		}
-		if r.method == method {
-			return r, params, nil
+		if params, ok := matchPath(r.path, u.EscapedPath()); ok {
+			return r, params
 		}
-		allowed = append(allowed, r.method)
 	}
-	return nil, nil, allowed
+	return nil, nil
 }
 
 // matchPath compares segment by segment before unescaping, so that an ID with

@@ -7,6 +7,7 @@ import "strings"
 
 // seeds is what every tenant starts with.
 type seeds struct {
+	tenantID      string
 	userID        string
 	identity      Identity
 	plainIdentity Identity
@@ -16,11 +17,12 @@ type seeds struct {
 
 // seed fills a new tenant; t.mu is held. Seeds are not in the journal.
 func (t *Tenant) seed() {
+	t.seeds.tenantID = newID(t.now())
 	t.seeds.userID = newID(t.now())
 	t.users[t.seeds.userID] = true
 	t.seeds.identity = t.newIdentity()
 	t.seeds.plainIdentity = t.newIdentity(PersonalClient(), PlainSecret())
-	t.seeds.connector = t.newConnector("Okta (" + t.name + ")")
+	t.seeds.connector = t.newConnector(newID(t.now()), "Okta ("+t.name+")")
 	t.seeds.decoys = map[Kind]string{}
 	for _, kind := range Kinds() {
 		short := shortKind(kind)

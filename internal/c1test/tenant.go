@@ -21,17 +21,20 @@ type Tenant struct {
 	mu            sync.Mutex // guards everything below
 	semantics     Semantics
 	credentialTTL time.Duration
-	decoyFeature  bool
+	off           map[Feature]bool
+	revoked       RevokedAnswer
+	tokenErrors   TokenErrors
 	seeds         seeds
 
 	identities  map[string]*identity // by client ID
 	tokens      map[string]*token    // by access token
 	staticToken string
-	assertions  map[string]time.Time // seen jti or nonce, until when it matters
 	users       map[string]bool
+	apps        map[string]bool
 	connectors  map[ConnectorRef]*connector
 	decoys      map[string]*decoy // by ID, deleted ones included
-	findings    []Finding
+	uses        []Finding         // every use of a decoy, oldest first
+	findings    []*findingRecord  // in the order in which they were raised
 	journal     []Entry
 	requests    map[string]int // by operation
 	inFlight    map[string]int // rotations under way, by object
@@ -49,19 +52,21 @@ type port interface {
 
 func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
 	t := &Tenant{
-		emulator:     e,
-		name:         name,
-		semantics:    e.options.Semantics,
-		decoyFeature: true,
-		identities:   map[string]*identity{},
-		tokens:       map[string]*token{},
-		assertions:   map[string]time.Time{},
-		users:        map[string]bool{},
-		connectors:   map[ConnectorRef]*connector{},
-		decoys:       map[string]*decoy{},
-		requests:     map[string]int{},
-		inFlight:     map[string]int{},
-		maxInFlight:  map[string]int{},
+		emulator:    e,
+		name:        name,
+		semantics:   e.options.Semantics,
+		off:         map[Feature]bool{},
+		revoked:     e.options.RevokedAnswer,
+		tokenErrors: e.options.TokenErrors,
+		identities:  map[string]*identity{},
+		tokens:      map[string]*token{},
+		users:       map[string]bool{},
+		apps:        map[string]bool{},
+		connectors:  map[ConnectorRef]*connector{},
+		decoys:      map[string]*decoy{},
+		requests:    map[string]int{},
+		inFlight:    map[string]int{},
+		maxInFlight: map[string]int{},
 	}
 	t.admin = t.adminHandler()
 
@@ -92,7 +97,7 @@ func (t *Tenant) URL() string {
 // Name returns the tenant's name, as in Options.Tenants.
 func (t *Tenant) Name() string { return t.name }
 
-// Audience returns what the aud claim of a client assertion must be.
+// Audience returns what the aud claim of a client assertion must contain.
 func (t *Tenant) Audience() string {
 	if t.emulator.options.Audience != "" {
 		return t.emulator.options.Audience
@@ -107,15 +112,6 @@ func (t *Tenant) SetSemantics(s Semantics) {
 	defer t.mu.Unlock()
 	t.semantics = s
 	t.record(Entry{Op: "setSemantics", Detail: string(s)})
-}
-
-// SetDecoyFeature turns decoys on or off; off, every decoy call answers 404,
-// as in a tenant without early access.
-func (t *Tenant) SetDecoyFeature(on bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.decoyFeature = on
-	t.record(Entry{Op: "setDecoyFeature", Detail: map[bool]string{true: "on", false: "off"}[on]})
 }
 
 // SetCredentialTTL sets how far ahead the expiresTime of later connector

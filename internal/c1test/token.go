@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 )
 
@@ -16,6 +15,7 @@ const (
 	assertionTypeJWT       = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 )
 
+// tokenParameters are those that C1 reads; it ignores all others.
 var tokenParameters = []string{"grant_type", "client_id", "client_secret", "client_assertion_type", "client_assertion"}
 
 // tokenAnswer is RFC 6749, 5.1.
@@ -38,6 +38,15 @@ func invalidClient() answer {
 // handleToken is POST /auth/v1/token: client credentials in the body, as a
 // signed assertion or as a plain secret.
 func (t *Tenant) handleToken(rq *request) answer {
+	a := t.grant(rq)
+	if t.tokenErrors == TokenErrorsGRPC {
+		return a.inGRPCForm()
+	}
+	return a
+}
+
+// grant answers a token request, errors in OAuth's form; t.mu is held.
+func (t *Tenant) grant(rq *request) answer {
 	form, refusal, ok := tokenForm(rq)
 	if !ok {
 		return refusal
@@ -68,11 +77,9 @@ func (t *Tenant) handleToken(rq *request) answer {
 	return a
 }
 
-// tokenForm checks everything about a token request but the credential.
+// tokenForm checks everything about a token request but the credential. A
+// parameter without a value counts as left out (RFC 6749, 3.2).
 func tokenForm(rq *request) (url.Values, answer, bool) {
-	if rq.Header.Get("Authorization") != "" {
-		return nil, invalidRequest("client credentials go in the body, not in a header"), false
-	}
 	if a, ok := rq.checkShape(); !ok {
 		description := "malformed request"
 		if e, isStatus := a.body.(status); isStatus {
@@ -80,21 +87,26 @@ func tokenForm(rq *request) (url.Values, answer, bool) {
 		}
 		return nil, invalidRequest(description), false
 	}
-	form, err := url.ParseQuery(string(rq.body))
+	sent, err := url.ParseQuery(string(rq.body))
 	if err != nil {
 		return nil, invalidRequest("the body is not form-encoded"), false
 	}
-	if grant := form.Get("grant_type"); grant != grantClientCredentials {
+	form := url.Values{}
+	for _, name := range tokenParameters {
+		switch values := sent[name]; {
+		case len(values) > 1:
+			return nil, invalidRequest(name + " must be given once"), false
+		case len(values) == 1 && values[0] != "":
+			form[name] = values
+		}
+	}
+	switch grant := form.Get("grant_type"); grant {
+	case grantClientCredentials:
+	case "":
+		return nil, invalidRequest("grant_type is missing"), false
+	default:
 		return nil, oauthFail(http.StatusBadRequest, "unsupported_grant_type",
 			"the emulator supports "+grantClientCredentials+" only"), false
-	}
-	for name, values := range form {
-		switch {
-		case !slices.Contains(tokenParameters, name):
-			return nil, invalidRequest("unknown parameter " + name), false
-		case len(values) > 1 || values[0] == "":
-			return nil, invalidRequest(name + " must be given once"), false
-		}
 	}
 	switch {
 	case !form.Has("client_id"):
@@ -103,8 +115,6 @@ func tokenForm(rq *request) (url.Values, answer, bool) {
 		return nil, invalidRequest("exactly one of client_secret and client_assertion is needed"), false
 	case form.Has("client_assertion") && form.Get("client_assertion_type") != assertionTypeJWT:
 		return nil, invalidRequest("client_assertion_type must be " + assertionTypeJWT), false
-	case form.Has("client_secret") && form.Has("client_assertion_type"):
-		return nil, invalidRequest("client_assertion_type without client_assertion"), false
 	}
 	return form, answer{}, true
 }
@@ -147,24 +157,5 @@ func (t *Tenant) byAssertion(rq *request, form url.Values) (*identity, answer) {
 	if who == nil || !signed.by(who.secret) {
 		return nil, invalidClient()
 	}
-	if !t.firstUse(signed, rq.now) {
-		return nil, oauthFail(http.StatusUnauthorized, "invalid_client", "the assertion was used before")
-	}
 	return who, answer{}
-}
-
-// firstUse remembers the assertion's nonce for as long as it could be
-// replayed, and reports whether it is new; t.mu is held.
-func (t *Tenant) firstUse(a *assertion, now time.Time) bool {
-	for nonce, until := range t.assertions {
-		if now.After(until) {
-			delete(t.assertions, nonce)
-		}
-	}
-	key := a.claims.Issuer + " " + a.nonce()
-	if _, seen := t.assertions[key]; seen {
-		return false
-	}
-	t.assertions[key] = a.claims.Expiry.Time()
-	return true
 }
