@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,8 @@ var errRefused = errors.New("login refused")
 // maxSecret bounds what is read as a secret.
 const maxSecret = 64 << 10
 
-// login asks for an access token as a connector does, and says whether C1 gave one.
+// login asks for an access token as one of C1's clients does, and says whether
+// C1 gave one.
 func login(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("c1-emulator login", flag.ContinueOnError)
 	tenantURL := flags.String("url", "", "`URL` of the tenant (default: from the client ID)")
@@ -31,8 +33,13 @@ func login(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 	audience := flags.String("audience", "", "aud of the assertion (default: the URL's host without port)")
 	clientID := flags.String("client-id", "", "client `ID`")
 	secretFile := flags.String("secret-file", "-", "`file` with the client secret, - for standard input")
+	form := flags.String("form", string(c1test.LoginConnector),
+		"as which of C1's clients: sdk, connector, dpop (no nonce) or plain (the whole secret in the body)")
 	if err := parse(flags, args, stderr); err != nil {
 		return err
+	}
+	if !slices.Contains(c1test.LoginForms(), c1test.LoginForm(*form)) {
+		return fmt.Errorf("-form: %q is none of sdk, connector, dpop and plain", *form)
 	}
 	if *clientID == "" {
 		return errors.New("-client-id is missing")
@@ -64,6 +71,7 @@ func login(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 	_, err = c1test.Login(ctx, client, c1test.LoginRequest{
 		URL: strings.TrimSuffix(*tenantURL, "/"), Audience: *audience,
 		ClientID: *clientID, ClientSecret: secret, Now: time.Now(),
+		Form: c1test.LoginForm(*form),
 	})
 	if refusal := (*c1test.LoginError)(nil); errors.As(err, &refusal) {
 		_, _ = fmt.Fprintln(stdout, "login failed:", refusal)

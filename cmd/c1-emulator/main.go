@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Command c1-emulator serves an emulated C1 for trying the plugin and for
-// demonstrations: stateful, strict, and able to fail on demand.
+// demonstrations: stateful, and able to fail on demand.
 //
 //	c1-emulator -tls -ca-file ca.pem -seed-file seeds.json
 //	c1-emulator login    -ca-file ca.pem -client-id ID -secret-file FILE
@@ -13,8 +13,8 @@
 //
 //	jq -r .client_secret seeds.json
 //
-// is all that a script needs. login does what a connector does with its
-// credential, and exits with 1 when C1 refuses it. findings prints every use
+// is all that a script needs. login does what a connector (or with -form another
+// of C1's clients) does with its credential, and exits with 1 when C1 refuses it. findings prints every use
 // of a decoy as JSON. Secrets are read from files and never printed.
 //
 // Faults, barriers and everything else that tests want are set over HTTP below

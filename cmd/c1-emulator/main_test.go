@@ -36,6 +36,7 @@ func startServing(t *testing.T) serving {
 	go func() {
 		ended <- run(ctx, []string{
 			"-tls", "-tenants", "acme,globex", "-token-ttl", "1m", "-semantics", "exclusive",
+			"-revoked", "shown", "-token-errors", "oauth",
 			"-ca-file", s.file("ca.pem"), "-seed-file", s.file("seeds.json"),
 		}, nil, in, io.Discard)
 	}()
@@ -116,6 +117,17 @@ func TestLoginSaysWhetherC1TakesTheCredential(t *testing.T) {
 	}
 }
 
+func TestLoginGoesOutAsEachOfC1sClients(t *testing.T) {
+	t.Parallel()
+	s := startServing(t)
+	for _, form := range c1test.LoginForms() {
+		code, out, errs := command(t, s.seeds.ClientSecret, "login", "-ca-file", s.file("ca.pem"),
+			"-client-id", s.seeds.ClientID, "-form", string(form))
+		assert.Equal(t, exitOK, code, "%s: %s", form, errs)
+		assert.Equal(t, "login succeeded\n", out, form)
+	}
+}
+
 func TestFindingsShowsWhoUsedADecoy(t *testing.T) {
 	t.Parallel()
 	e := c1test.StartT(t, c1test.Options{})
@@ -140,7 +152,10 @@ func TestFlagsAreChecked(t *testing.T) {
 	for want, args := range map[string][]string{
 		"-ca-file needs -tls":                {"-ca-file", "x"},
 		"unexpected argument":                {"-tls", "now"},
-		"unknown semantics":                  {"-semantics", "both"},
+		"semantics: want":                    {"-semantics", "both"},
+		"revoked: want":                      {"-revoked", "both"},
+		"token_errors: want":                 {"-token-errors", "both"},
+		"is none of sdk, connector":          {"login", "-form", "both", "-client-id", "x"},
 		"flag provided but not defined":      {"-bogus"},
 		"write /no/such/directory/seed.json": {"serve", "-seed-file", "/no/such/directory/seed.json"},
 	} {

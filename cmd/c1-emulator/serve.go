@@ -30,10 +30,14 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	flags.StringVar(&o.Addr, "addr", "127.0.0.1:0", "listen `address` of the first tenant; others take any free port")
 	flags.BoolVar(&o.TLS, "tls", false, "serve HTTPS with a certificate for 127.0.0.1, ::1 and localhost")
 	flags.DurationVar(&o.TokenTTL, "token-ttl", 0, "lifetime of access tokens (default 10m)")
-	flags.StringVar(&o.Audience, "audience", "", "aud that client assertions must have (default the host without port)")
+	flags.StringVar(&o.Audience, "audience", "", "aud that client assertions must contain (default the host without port)")
 	tenants := flags.String("tenants", "acme", "comma-separated `names`, one port each")
 	semantics := flags.String("semantics", string(c1test.Overlapping),
 		"what a rotation does to the previous connector credential: exclusive ends it, overlapping leaves it")
+	revoked := flags.String("revoked", string(c1test.RevokedNotFound),
+		"how a revoked connector credential is shown: not_found answers 404, shown answers 200 with deletedAt")
+	tokenErrors := flags.String("token-errors", string(c1test.TokenErrorsOAuth),
+		"form of the token endpoint's refusals: oauth (error, error_description) or grpc (code, message, details)")
 	caFile := flags.String("ca-file", "", "write the CA certificate to this `file`")
 	seedPath := flags.String("seed-file", "", "write URLs, identities and seeded IDs to this `file` (mode 0600, holds secrets)")
 	showVersion := flags.Bool("version", false, "print the version and exit")
@@ -55,6 +59,8 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 
 	o.Tenants = strings.Split(*tenants, ",")
 	o.Semantics = c1test.Semantics(*semantics)
+	o.RevokedAnswer = c1test.RevokedAnswer(*revoked)
+	o.TokenErrors = c1test.TokenErrors(*tokenErrors)
 	emulator, err := c1test.Start(o)
 	if err != nil {
 		return err
