@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -52,6 +53,8 @@ type backend struct {
 	gate     gate
 	worker   worker
 	work     drainGroup // rotations and settlements under way
+
+	replanning atomic.Bool // somebody plans all checks anew
 }
 
 // Factory returns the engine's factory for a plugin of this version, which

@@ -46,6 +46,10 @@ type binding struct {
 	// With rotate_on=schedule.
 	Schedule    schedule      `json:"schedule,omitzero"`
 	GracePeriod time.Duration `json:"grace_period,omitempty"` // 0: C1 decides
+
+	// Of decoys.
+	CheckPeriod time.Duration `json:"check_period,omitempty"` // 0: the mount's
+	Annotate    bool          `json:"annotate,omitempty"`
 }
 
 func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
@@ -60,6 +64,18 @@ func readBinding(ctx context.Context, s logical.Storage, k kind, name string) (*
 		}
 		return &bind, nil
 	})
+}
+
+// boundAs reads a binding by name, and returns nil unless it points at this target.
+func (b *backend) boundAs(ctx context.Context, ref targetRef, name string) (*binding, error) {
+	if name == "" {
+		return nil, nil
+	}
+	bind, err := readBinding(ctx, b.storage, ref.Kind, name)
+	if err != nil || bind == nil || bind.Ref != ref {
+		return nil, err
+	}
+	return bind, nil
 }
 
 func (b *binding) copied() *binding {
@@ -126,6 +142,15 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 	if targetFields["grace_period"] != nil {
 		fields["grace_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Required: true, Description: "With schedule: how long the previous credential lives after a rotation, in seconds; 0: C1 decides."}
 	}
+	if targetFields["check_period"] != nil {
+		maps.Copy(fields, map[string]*framework.FieldSchema{
+			"check_period": {Type: framework.TypeInt64, Required: true, Description: "How often C1 is asked what has become of the decoy, in seconds; 0 is the mount's drift_check_period."},
+			"annotate":     {Type: framework.TypeBool, Required: true, Description: "Whether the placement is written to the decoy's annotations at C1."},
+			"last_used_at": {Type: framework.TypeString, Required: true, Description: "When somebody used the decoy last, as C1 said at checked_at, RFC 3339; empty if nobody did."},
+			"disabled":     {Type: framework.TypeBool, Required: true, Description: "Whether the decoy was disabled at C1 then, so that using it raises nothing."},
+			"checked_at":   {Type: framework.TypeString, Required: true, Description: "When C1 said so, RFC 3339; empty before the first answer."},
+		})
+	}
 	return map[int][]framework.Response{http.StatusOK: {{Description: "The binding and its state.", Fields: fields}}}
 }
 
@@ -179,6 +204,13 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 		"fingerprint_sha256": "",
 		"live_leases":        len(t.Retire),
 	}
+	if k == kindDecoy {
+		seen := t.Decoy
+		if seen == nil {
+			seen = &decoyState{}
+		}
+		data["last_used_at"], data["disabled"], data["checked_at"] = rfc3339(seen.LastUsedAt), seen.Disabled, rfc3339(t.CheckedAt)
+	}
 	if cur := t.Current; cur != nil {
 		data["last_rotation"] = rfc3339(cur.RotatedAt)
 		data["credential_id"] = cur.CredentialID
@@ -231,7 +263,7 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 				}
 				for field, value := range map[string]any{
 					"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID,
-					"grace_period": seconds(bind.GracePeriod),
+					"grace_period": seconds(bind.GracePeriod), "check_period": seconds(bind.CheckPeriod), "annotate": bind.Annotate,
 				} {
 					if targetFields[field] != nil {
 						data[field] = value

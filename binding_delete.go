@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 )
@@ -68,6 +69,7 @@ func (b *backend) releaseTarget(ctx context.Context, bind *binding, name string,
 	}
 	t.Binding = ""
 	t.unschedule()
+	t.VerifyAt, t.FollowsUnknown = time.Time{}, false // nobody is left to be told
 	if revoke {
 		for _, end := range t.unplannedEnds(name) {
 			end.At = b.now()

@@ -47,7 +47,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	}
 	if d.Get("verify").(bool) {
 		var warning string
-		w.baseline, warning, err = b.verifyTarget(ctx, w.session, bind.Ref)
+		w.decoy, warning, err = b.verifyTarget(ctx, w.session, bind.Ref)
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ type bindingWrite struct {
 	name        string
 	stored      *binding // as it was; nil if it is new
 	bind        *binding
-	baseline    string // the decoy's fingerprint at C1, if it was looked up
+	decoy       *c1api.Decoy // as C1 shows it, if it was looked up
 	skipInitial bool
 	resp        *logical.Response
 }
@@ -129,9 +129,14 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, e
 			w.resp.AddWarning(fmt.Sprintf("the stored material of version %d is removed from Vault; the credential itself stays alive at C1 until a rotation ends it there", t.Version))
 		}
 		t.unschedule()
+		t.replanCheck(w.session.config.checkEvery(w.bind), now)
 		return t, b.storeWithNextLook(ctx, t)
-	case claimed:
-		if err := writeTarget(ctx, b.storage, t); err != nil {
+	default:
+		moved := t.replanCheck(w.session.config.checkEvery(w.bind), now)
+		if !claimed && !moved {
+			break
+		}
+		if err := b.storeWithNextLook(ctx, t); err != nil {
 			return nil, err
 		}
 	}
@@ -142,6 +147,7 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, e
 // schedule that has changed.
 func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
 	sched := w.bind.Schedule
+	defer func() { t.replanCheck(w.session.config.checkEvery(w.bind), now) }()
 	switch {
 	case !t.Scheduled || w.comesToBeScheduled():
 		if n := len(t.Retire); n > 0 {
@@ -156,7 +162,6 @@ func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
 	case sched == w.stored.Schedule:
 	case t.hasMaterial():
 		t.NextRotation = sched.nextTurn(t.Current, t.Ref, now)
-		t.planCheck(w.session.config, now)
 	default:
 		t.NextRotation = sched.after(now, t.Ref)
 	}
@@ -232,6 +237,14 @@ func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []s
 	}
 	if err := setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL); err != nil {
 		return nil, err
+	}
+	if d.Schema["check_period"] != nil {
+		if err := setDurationOrOff(d, "check_period", &bind.CheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
+			return nil, err
+		}
+		if v, ok := d.GetOk("annotate"); ok {
+			bind.Annotate = v.(bool)
+		}
 	}
 	if v, ok := d.GetOk("metadata"); ok {
 		bind.Metadata = v.(map[string]string)
@@ -386,30 +399,26 @@ func mergeTarget(ref *targetRef, d *framework.FieldData, stored bool) error {
 	return nil
 }
 
-// verifyTarget looks the target up at C1 and returns a decoy's fingerprint. A
+// verifyTarget looks the target up at C1 and returns a decoy as C1 shows it. A
 // refusal of this read alone is only a warning: the right to rotate is another.
-func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (fingerprint, warning string, err error) {
+func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (decoy *c1api.Decoy, warning string, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	if ref.Kind == kindDecoy {
-		var decoy *c1api.Decoy
-		if decoy, err = s.client.GetDecoy(ctx, ref.DecoyID); err == nil {
-			fingerprint = decoy.FingerprintSHA256
-			if decoy.Disabled {
-				warning = "the decoy is disabled at C1: nobody who uses it raises a finding"
-			}
+		if decoy, err = s.client.GetDecoy(ctx, ref.DecoyID); err == nil && decoy.Disabled {
+			warning = "the decoy is disabled at C1: nobody who uses it raises a finding"
 		}
 	} else {
 		_, err = s.client.GetConnector(ctx, ref.AppID, ref.ConnectorID)
 	}
 	if c1api.IsReason(err, c1api.ReasonForbidden) {
-		return "", fmt.Sprintf("could not check that the %s exists: %s", ref, err), nil
+		return nil, fmt.Sprintf("could not check that the %s exists: %s", ref, err), nil
 	}
 	if err != nil {
 		e := fromC1(err)
-		return "", "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
+		return nil, "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
 	}
-	return fingerprint, warning, nil
+	return decoy, warning, nil
 }
 
 // claimTarget makes the binding the target's only one in this mount, and
@@ -424,8 +433,9 @@ func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, 
 		t = &target{Ref: ref}
 	}
 	t.historyLimit = w.session.config.HistoryLimit
+	b.noteDecoy(ctx, t, w.decoy)
 	if t.Binding == w.name && t.Tenant == tenant {
-		return t, false, nil
+		return t, w.decoy != nil, nil
 	}
 	if t.Binding != "" && t.Binding != w.name {
 		// A crash may have left a claim without its binding.
@@ -439,8 +449,8 @@ func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, 
 		}
 	}
 	t.Binding, t.Tenant = w.name, tenant
-	if t.Current == nil {
-		t.Baseline = w.baseline
+	if t.Current == nil && w.decoy != nil {
+		t.Baseline = w.decoy.FingerprintSHA256
 	}
 	return t, true, nil
 }

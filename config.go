@@ -38,9 +38,7 @@ const (
 	authSignedAssertion    = "signed_assertion"
 	authClientSecret       = "client_secret"
 	authAccessToken        = "access_token"
-	signedSecretPrefix     = "secret-token:"
 	maxCACertBytes         = 1 << 20
-	maxSecretBytes         = 16 << 10
 	maxRequestsPerSecondOK = 10_000
 )
 
@@ -96,7 +94,7 @@ func (c *config) authentication() string {
 	switch {
 	case c.AccessToken != "":
 		return authAccessToken
-	case strings.HasPrefix(c.ClientSecret, signedSecretPrefix):
+	case c1api.IsSigningSecret(c.ClientSecret):
 		return authSignedAssertion
 	default:
 		return authClientSecret
@@ -181,8 +179,8 @@ func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
 	}
 	switch {
 	case cfg.AccessToken != "":
-		if len(cfg.AccessToken) > maxSecretBytes || strings.ContainsFunc(cfg.AccessToken, notTokenChar) {
-			return refuse("access_token: must be a bearer token without spaces, at most %d bytes", maxSecretBytes)
+		if err := c1api.CheckAccessToken(cfg.AccessToken); err != nil {
+			return refuse("access_token: %s", err)
 		}
 		if cfg.URL == "" && cfg.TenantDomain == "" {
 			return refuse("url or tenant_domain is required with access_token")
@@ -201,9 +199,6 @@ func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
 	}
 	return nil
 }
-
-// notTokenChar says what cannot stand in an Authorization header's token.
-func notTokenChar(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 var domainLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)
 

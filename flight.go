@@ -24,6 +24,7 @@ type flight struct {
 	boarding   bool // others may still come along
 	callers    int
 	placements []string // of those who came along
+	warnings   []string // of the rotation that succeeded
 	landed     bool
 }
 
@@ -143,7 +144,7 @@ func (b *backend) fly(ctx context.Context, fl *flight, ref targetRef, name strin
 		}
 		fl.moved = t.NextRotation
 		return b.rotateFlight(ctx, fl, rotation{
-			session: s, target: t, origin: asked, cooldown: bind.Cooldown, keep: bind, outcome: outcomeStored,
+			session: s, target: t, origin: asked, cooldown: bind.Cooldown, bind: bind, outcome: outcomeStored,
 		})
 	})
 	b.flights.land(ref, fl, t, bind, err)
@@ -159,7 +160,10 @@ func (b *backend) rotateFlight(ctx context.Context, fl *flight, r rotation) erro
 			a.Placement = joinPlacements(a.Placement, placement)
 		}
 	}
-	_, err := b.rotate(ctx, r)
+	m, err := b.rotate(ctx, r)
+	if err == nil {
+		fl.warnings = m.Warnings
+	}
 	return err
 }
 
@@ -174,11 +178,8 @@ func joinPlacements(a, b string) string {
 // scheduledBinding reads a binding by name, and returns nil unless it has
 // rotate_on=schedule and points at this target.
 func (b *backend) scheduledBinding(ctx context.Context, ref targetRef, name string) (*binding, error) {
-	if name == "" {
-		return nil, nil
-	}
-	bind, err := readBinding(ctx, b.storage, ref.Kind, name)
-	if err != nil || bind == nil || bind.RotateOn != rotateOnSchedule || bind.Ref != ref {
+	bind, err := b.boundAs(ctx, ref, name)
+	if bind == nil || !bind.scheduled() {
 		return nil, err
 	}
 	return bind, nil

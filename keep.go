@@ -21,7 +21,7 @@ func (t *target) keep(bind *binding, cfg *config, m *material, previous *credent
 	t.Scheduled = true
 	cur.Material = m.Data
 	t.NextRotation = bind.Schedule.nextTurn(cur, t.Ref, cur.RotatedAt)
-	t.planCheck(cfg, cur.RotatedAt)
+	t.planCheck(cfg.checkEvery(bind), cur.RotatedAt)
 	if previous == nil || previous.CredentialID == "" || bind.GracePeriod == 0 {
 		return
 	}
@@ -34,21 +34,6 @@ func (t *target) keep(bind *binding, cfg *config, m *material, previous *credent
 	t.Retire = append(t.Retire, end)
 	if rec != nil {
 		rec.EndsAt = end.At
-	}
-}
-
-// planCheck plans when to ask C1 next whether it still holds the current
-// credential of a scheduled target, unless a look is planned already, or a
-// rotation comes first and makes it needless.
-func (t *target) planCheck(cfg *config, now time.Time) {
-	if t.VerifyAt.IsZero() && cfg.DriftCheckPeriod > 0 {
-		at := now.Add(cfg.DriftCheckPeriod - splay(t.Ref, cfg.DriftCheckPeriod/10))
-		if !t.NextRotation.After(now) || at.Before(t.NextRotation) {
-			t.VerifyAt = at
-		}
-	}
-	if expires := t.Current.ExpiresAt; expires.After(now) && (t.VerifyAt.IsZero() || expires.Before(t.VerifyAt)) {
-		t.VerifyAt = expires
 	}
 }
 

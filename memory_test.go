@@ -156,7 +156,7 @@ func TestCopiesOfWhatIsRememberedShareNothing(t *testing.T) {
 		return paths
 	}
 	// What is copied one by one below; a new field must be added to copied.
-	require.ElementsMatch(t, []string{".Attempt", ".Current", ".Retire", ".Trouble", ".Attention", ".Records", ".pruned", ".unindexed"}, shared(reflect.ValueOf(target{})))
+	require.ElementsMatch(t, []string{".Attempt", ".Current", ".Retire", ".Decoy", ".Trouble", ".Attention", ".Records", ".pruned", ".unindexed"}, shared(reflect.ValueOf(target{})))
 	require.Empty(t, shared(reflect.ValueOf(attempt{})))
 	require.Equal(t, []string{".Material"}, shared(reflect.ValueOf(credential{})), "replaced as a whole, never changed")
 	require.Empty(t, shared(reflect.ValueOf(record{})))

@@ -149,6 +149,12 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if err := b.due.start(ctx); err != nil {
 		return nil, err
 	}
+	replan := stored != nil && stored.DriftCheckPeriod != cfg.DriftCheckPeriod
+	if replan {
+		if err := b.storage.Put(ctx, &logical.StorageEntry{Key: replanKey, Value: []byte(cfg.Revision)}); err != nil {
+			return nil, err
+		}
+	}
 	entry, err := logical.StorageEntryJSON(configKey, cfg)
 	if err != nil {
 		return nil, err
@@ -160,6 +166,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	b.worker.setWidth(cfg)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
+	if replan {
+		b.replanInBackground()
+	}
 	return nil, nil
 }
 

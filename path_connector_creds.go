@@ -57,6 +57,7 @@ func connectorMaterial(ref targetRef, c *c1api.ConnectorCredential) *material {
 		ClientID:     c.ClientID,
 		ExpiresAt:    c.ExpiresAt,
 		Fingerprint:  fingerprint,
+		Warnings:     c.Warnings,
 		Data: map[string]any{
 			"app_id":             ref.AppID,
 			"connector_id":       ref.ConnectorID,

@@ -11,7 +11,9 @@ var decoyLeaseEnds = []string{leaseEndKeep, leaseEndRotate}
 
 func decoyTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"decoy_id": {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy. Fixed for the binding's life."},
+		"decoy_id":     {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy. Fixed for the binding's life."},
+		"check_period": {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether the decoy was used, disabled, deleted or rotated past this mount, 1m to a year. Default, and 0: the mount's drift_check_period."},
+		"annotate":     {Type: framework.TypeBool, Description: "Write the placement of each vend to the decoy's annotations at C1, so that the finding itself says where the copy was. Default: no."},
 	}
 }
 

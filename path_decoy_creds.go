@@ -6,6 +6,7 @@ package c1
 import (
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
@@ -64,12 +65,15 @@ func decoyCredsFields() map[string]*framework.FieldSchema {
 // decoyMaterial puts C1's answer in the form in which it is vended, and checks
 // the secret against the fingerprint that C1 shows beside it.
 func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
+	shown := decoy
 	if decoy == nil {
 		decoy = &c1api.Decoy{}
 	}
 	fingerprint := fingerprintOf(m.Secret())
 	out := &material{
 		Fingerprint: fingerprint,
+		Warnings:    append(slices.Clone(m.Warnings), decoy.Warnings...),
+		Decoy:       shown,
 		Data: map[string]any{
 			"decoy_id":           ref.DecoyID,
 			"kind":               string(decoy.Kind),
@@ -98,7 +102,8 @@ func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *m
 		})
 	}
 	if differs(decoy.FingerprintSHA256, fingerprint) {
-		out.Warning = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
+		out.Mismatch = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
+		out.Warnings = append(out.Warnings, out.Mismatch)
 	}
 	return out
 }

@@ -96,6 +96,9 @@ func (r *rotated) explain(resp *logical.Response) {
 	if from, to := rfc3339(r.moved), rfc3339(r.t.NextRotation); from != "" && to != "" && from != to {
 		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", from, to))
 	}
+	for _, warning := range r.warnings {
+		resp.AddWarning(warning)
+	}
 	if r.t.Current.Drifted != "" {
 		resp.AddWarning(r.t.Current.Drifted)
 	}

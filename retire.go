@@ -12,14 +12,14 @@ import (
 // endings is what became of retirements, by version.
 type endings map[int]error
 
-// revokeAtC1 revokes exactly this credential. It may be repeated: a 404 in C1's
-// own error form means that it is gone.
+// revokeAtC1 revokes exactly this credential. It may be repeated. Without an error
+// C1 has said so, or that the credential is gone.
 func (b *backend) revokeAtC1(ctx context.Context, s *session, ref targetRef, credentialID string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	err := s.client.RevokeConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
-	if isGone(err) {
-		return nil
+	why, err := s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
+	if err == nil {
+		b.Logger().Debug("a credential has ended", "target", ref.String(), "credential_id", credentialID, "evidence", why)
 	}
 	return err
 }
@@ -134,18 +134,19 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 	t.historyLimit = s.config.HistoryLimit
 	look, cancel := s.bound(ctx)
 	defer cancel()
-	decoy, err := s.client.GetDecoy(look, t.Ref.DecoyID)
-	if isGone(err) || (err == nil && differs(decoy.FingerprintSHA256, t.Current.Fingerprint)) {
-		return nil
-	}
+	found, err := s.client.DecoyExistence(look, t.Ref.DecoyID)
 	if err != nil {
 		return err
 	}
+	b.noteDecoy(ctx, t, found.Decoy)
+	if found.Gone || differs(found.Decoy.FingerprintSHA256, t.Current.Fingerprint) {
+		return nil
+	}
 	order := rotation{session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded}
-	if order.keep, err = b.scheduledBinding(ctx, t.Ref, t.Binding); err != nil {
+	if order.bind, err = b.boundAs(ctx, t.Ref, t.Binding); err != nil {
 		return err
 	}
-	if order.keep != nil {
+	if order.stores() {
 		order.outcome = outcomeStored
 	}
 	_, err = b.rotate(context.WithoutCancel(ctx), order)

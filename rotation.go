@@ -30,8 +30,10 @@ type material struct {
 	ClientID     string
 	ExpiresAt    time.Time
 	Fingerprint  string // of the secret we hold; "" when there is none
-	Warning      string
+	Mismatch     string // how it differs from what C1 shows; "" when it does not
+	Warnings     []string
 	Data         map[string]any // the vended fields but for the version
+	Decoy        *c1api.Decoy   // as C1 shows it beside the material; may be nil
 }
 
 // rotation is one order to rotate a target.
@@ -46,9 +48,8 @@ type rotation struct {
 	// plan returns the end to record for the new credential, or nil; zero
 	// Version and IDs are filled in.
 	plan func(now time.Time, m *material) *retirement
-	// keep is the scheduled binding whose readers get the material; nil when
-	// whoever asked owns it.
-	keep *binding
+	// bind is the binding under which it is rotated; nil when there is none.
+	bind *binding
 	// byClock: nobody asked and nobody waits.
 	byClock bool
 	// held is told the error when material cannot be stored and is held until
@@ -61,6 +62,10 @@ type rotation struct {
 	// outcomeDiscarded.
 	outcome string
 }
+
+// stores reports whether the material is kept for the readers of a scheduled
+// binding; if not, whoever asked owns it.
+func (r *rotation) stores() bool { return r.bind != nil && r.bind.scheduled() }
 
 // rotate carries out one rotation under the target's lock, which the caller
 // holds: intent on record, C1, fact on record. It writes in two rounds: the
@@ -107,6 +112,7 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.Warnings = append(m.Warnings, b.annotate(ctx, r)...)
 	if !r.byClock && b.gate.closed(b.now()) {
 		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
 		b.looks.signal()
@@ -153,7 +159,7 @@ func (b *backend) refuseTooSoon(r rotation) error {
 	case full && r.plan != nil:
 		return failWith(http.StatusTooManyRequests,
 			"%s has %d live leases, the most one target can have: revoke leases or shorten max_ttl", t.Ref, len(t.Retire))
-	case full && r.keep != nil && r.keep.GracePeriod > 0:
+	case full && r.stores() && r.bind.GracePeriod > 0:
 		return failWith(http.StatusTooManyRequests,
 			"%s has %d credentials whose end is planned, the most one target can have: shorten grace_period", t.Ref, len(t.Retire))
 	}
@@ -199,7 +205,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	}
 	state := func() error { return writeTarget(store, b.storage, t) }
 	round := []func() error{due, state}
-	if r.keep != nil {
+	if r.stores() {
 		round = []func() error{func() error { return inTurn(due, state) }}
 	} // else a caller waits. Should only the state be written, C1 was not asked,
 	// and the next read of the binding asks for the look.
@@ -238,7 +244,7 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 	if r.byClock {
 		t.troubled(r.session.config, b.now(), cause)
 	}
-	if r.keep != nil {
+	if r.stores() {
 		heals = "it is rotated again at " + rfc3339(t.Attempt.SettleAt) + ", or sooner if somebody asks for it"
 	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
@@ -257,7 +263,7 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	done := record{
 		origin: t.Attempt.origin, Version: t.Version, Outcome: r.outcome, FinishedAt: now,
 		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
-		ExpiresAt: m.ExpiresAt, Warning: m.Warning,
+		ExpiresAt: m.ExpiresAt, Warning: clip(strings.Join(m.Warnings, "; "), maxLabelLength),
 	}
 	if r.plan != nil {
 		if end := r.plan(now, m); end != nil {
@@ -274,16 +280,18 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 	t.Attempt, t.Trouble = nil, nil
 	t.Current = &credential{
 		CredentialID: m.CredentialID, ClientID: m.ClientID, Fingerprint: m.Fingerprint,
-		RotatedAt: now, ExpiresAt: m.ExpiresAt, Drifted: m.Warning,
+		RotatedAt: now, ExpiresAt: m.ExpiresAt, Drifted: m.Mismatch,
 	}
 	t.addRecord(done)
-	if r.keep != nil {
-		t.keep(r.keep, r.session.config, m, previous)
+	b.noteDecoy(ctx, t, m.Decoy)
+	if r.stores() {
+		t.keep(r.bind, r.session.config, m, previous)
 		if err := b.storeKept(ctx, t, attempt); err != nil {
 			return b.holdUntilStored(ctx, r, attempt, err)
 		}
 	} else {
 		t.unschedule()
+		t.planCheck(r.session.config.checkEvery(r.bind), now)
 		keys := t.recordOf(t.Version).indexKeys()
 		first := min(1, len(keys)) // the rest is written behind the answer
 		t.unindexed = keys[first:]

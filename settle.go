@@ -96,7 +96,9 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 			b.settleAttempt(ctx, s, t, out)
 		}
 		if verifyDue {
-			b.lookAgain(ctx, s, t, out)
+			if err := b.lookAgain(ctx, s, t, out); err != nil {
+				return nil, err
+			}
 		}
 		stored, planned, err := b.rotateByClock(ctx, s, t, out)
 		if err != nil {
@@ -156,7 +158,7 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	}
 	err = b.safely(t.Ref, func() error {
 		return b.rotateFlight(turn, fl, rotation{
-			session: s, target: t, origin: origin{Reason: t.clockReason()}, keep: bind, byClock: true, outcome: outcomeStored,
+			session: s, target: t, origin: origin{Reason: t.clockReason()}, bind: bind, byClock: true, outcome: outcomeStored,
 		})
 	})
 	b.flights.land(t.Ref, fl, t, bind, err)
@@ -207,16 +209,17 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out 
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
+	found, err := s.client.DecoyExistence(ctx, t.Ref.DecoyID)
 	out.asked(err)
+	b.noteDecoy(ctx, t, found.Decoy)
 	switch {
-	case isGone(err):
+	case err == nil && found.Gone:
 		a.Settled = true
-		a.Unknown = "the decoy is gone at C1; delete this binding"
+		a.Unknown = "the decoy is gone at C1 (" + found.Why + "); delete this binding"
 	case err != nil:
 		a.SettleAt = b.now().Add(retryIn(1))
 		b.Logger().Warn("could not compare a decoy's fingerprint; trying again", "target", t.Ref.String(), "error", err)
-	case differs(decoy.FingerprintSHA256, known):
+	case differs(found.Decoy.FingerprintSHA256, known):
 		a.Settled = true
 		a.Unknown = "C1 rotated the decoy and the material was lost, so no planted copy matches it; rotate it again"
 	default:
@@ -230,82 +233,6 @@ func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out 
 		t.LateUntil = b.now().Add(s.config.settleTime())
 		t.VerifyAt, t.FollowsUnknown = t.LateUntil, true
 	}
-}
-
-// lookAgain checks that C1 still holds the current credential: somebody else
-// may have rotated the target, Vault may have been restored from an older
-// snapshot, or C1 may have committed a request of unknown outcome late. Only
-// after the last of these the clock rotates again, since the other owner is
-// this mount itself.
-func (b *backend) lookAgain(ctx context.Context, s *session, t *target, out *settled) {
-	cur, verifyAt := t.Current, t.VerifyAt
-	t.VerifyAt = time.Time{}
-	if cur == nil || t.Attempt != nil {
-		return // whatever closes the attempt plans the next look
-	}
-	if rec := t.recordOf(t.Version); rec != nil && !rec.EndedAt.IsZero() {
-		return
-	}
-	ctx, err := b.turn(ctx, s, out)
-	if err != nil {
-		t.VerifyAt = verifyAt
-		return
-	}
-	drifted, err := b.compare(ctx, s, t)
-	out.asked(err)
-	if err != nil {
-		t.VerifyAt = b.now().Add(retryIn(1))
-		b.Logger().Warn("could not look at a credential again; trying later", "target", t.Ref.String(), "error", err)
-		return
-	}
-	if drifted != "" && drifted != cur.Drifted {
-		b.Logger().Warn("C1 holds something other than what was vended last", "target", t.Ref.String(), "version", t.Version, "detail", drifted)
-	}
-	cur.Drifted = drifted
-	if !t.Scheduled {
-		return
-	}
-	if drifted != "" && t.FollowsUnknown {
-		t.NextRotation = b.now()
-	} else {
-		t.FollowsUnknown = false
-	}
-	t.planCheck(s.config, b.now())
-}
-
-// compare asks C1 for the current credential and returns what is wrong with it.
-func (b *backend) compare(ctx context.Context, s *session, t *target) (drifted string, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	cur, why := t.Current, "somebody else rotated it, or Vault was restored from an older snapshot"
-	if t.FollowsUnknown || !t.Scheduled {
-		why = "a request of unknown outcome was committed late"
-	}
-	if t.Ref.Kind == kindDecoy {
-		decoy, err := s.client.GetDecoy(ctx, t.Ref.DecoyID)
-		switch {
-		case isGone(err):
-			return "the decoy is gone at C1", nil
-		case err == nil && differs(decoy.FingerprintSHA256, cur.Fingerprint):
-			return "C1 shows another fingerprint than the vended one: " + why + "; rotate again", nil
-		}
-		return "", err
-	}
-	c, err := s.client.GetConnectorCredential(ctx, t.Ref.AppID, t.Ref.ConnectorID, cur.CredentialID)
-	switch {
-	case isGone(err) || err == nil && !c.DeletedAt.IsZero():
-		return "C1 no longer holds the vended credential: " + why + "; rotate again", nil
-	case err == nil && !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(b.now()):
-		return "the credential expired at " + rfc3339(c.ExpiresAt) + "; rotate again", nil
-	}
-	return "", err
-}
-
-// isGone reports a 404 in C1's own error form. Anything else, such as a 404 of
-// a proxy, says nothing about the object.
-func isGone(err error) bool {
-	e := c1api.AsError(err)
-	return e != nil && e.Reason == c1api.ReasonNotFound && e.FromC1
 }
 
 // retryIn is the wait after the n-th failure in a row: exponential, jittered.

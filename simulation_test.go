@@ -250,7 +250,7 @@ func (s *simulation) writeBindings() {
 // steadyCheck puts the next drift check of a target that was checked for long
 // anywhere in its period.
 func (s *simulation) steadyCheck(t *target) {
-	t.planCheck(&s.config, s.at)
+	t.planCheck(s.config.checkEvery(&s.bind), s.at)
 	if !t.VerifyAt.IsZero() {
 		t.VerifyAt = s.at.Add(time.Duration(float64(t.VerifyAt.Sub(s.at)) * uniform(s.created)))
 	}
@@ -329,8 +329,8 @@ func (s *simulation) answer() {
 		switch {
 		case a.verify:
 			s.checks++
-			t.VerifyAt = time.Time{}
-			t.planCheck(&s.config, s.at)
+			t.VerifyAt, t.CheckedAt = time.Time{}, s.at
+			t.planCheck(s.config.checkEvery(&s.bind), s.at)
 			if !s.at.Before(t.NextRotation) {
 				s.take(a.i, t)
 				s.ask(asking{l: a.l, i: a.i})

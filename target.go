@@ -99,8 +99,12 @@ type target struct {
 	// first rotated it.
 	Baseline string       `json:"baseline,omitempty"`
 	Retire   []retirement `json:"retire,omitempty"`
-	// VerifyAt asks to look whether C1 still holds the current credential.
-	VerifyAt time.Time `json:"verify_at,omitzero"`
+	// VerifyAt asks to look what has become of the target at C1, and CheckedAt is
+	// when C1 said it last.
+	VerifyAt  time.Time `json:"verify_at,omitzero"`
+	CheckedAt time.Time `json:"checked_at,omitzero"`
+	// Decoy is what C1 said then of a decoy; nil before it was asked.
+	Decoy *decoyState `json:"decoy,omitempty"`
 	// LateUntil is when C1 can no longer commit an attempt that was superseded,
 	// or that a look at the decoy said to have failed.
 	LateUntil time.Time `json:"late_until,omitzero"`
@@ -318,7 +322,7 @@ func (t *target) copied() *target {
 	if c.Attempt != nil {
 		c.Attempt.dueMinute = 0
 	}
-	c.Current, c.Trouble = copyOf(t.Current), copyOf(t.Trouble)
+	c.Current, c.Trouble, c.Decoy = copyOf(t.Current), copyOf(t.Trouble), copyOf(t.Decoy)
 	c.Retire, c.Attention, c.Records = slices.Clone(t.Retire), slices.Clone(t.Attention), slices.Clone(t.Records)
 	return &c
 }

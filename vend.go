@@ -126,7 +126,7 @@ func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, 
 	defer b.work.leave()
 	var lease terms
 	m, err := b.rotate(ctx, rotation{
-		session: s, target: t, origin: asked, cooldown: bind.Cooldown, outcome: outcomeIssued,
+		session: s, target: t, origin: asked, bind: bind, cooldown: bind.Cooldown, outcome: outcomeIssued,
 		check: func() (err error) { lease, err = b.leaseTerms(bind); return err },
 		plan:  planFor(bind, &lease),
 	})
@@ -194,8 +194,8 @@ func (b *backend) vended(bind *binding, t *target, m *material, l terms) (*logic
 	for _, warning := range l.warnings {
 		resp.AddWarning(warning)
 	}
-	if m.Warning != "" {
-		resp.AddWarning(m.Warning)
+	for _, warning := range m.Warnings {
+		resp.AddWarning(warning)
 	}
 	if bind.WrapTTL > 0 {
 		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}

@@ -54,6 +54,7 @@ func (b *backend) wakeWorker() {
 	defer w.mu.Unlock()
 	if !w.running && w.ctx.Err() == nil {
 		w.running = true
+		b.replanInBackground() // if the process died while it was at it
 		go b.dispatch()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,7 +57,7 @@ func (f *fixture) clientWith(t *testing.T, o c1api.Options) *c1api.Client {
 
 // callEverything makes every call that the client has, and returns the errors
 // by operation. The IDs are of things that exist unless the test says otherwise.
-func callEverything(ctx context.Context, client *c1api.Client, c1 *c1test.Tenant, connector c1test.ConnectorRef, decoy string) map[string]error {
+func callEverything(ctx context.Context, client *c1api.Client, connector c1test.ConnectorRef, decoy string) map[string]error {
 	errs := map[string]error{}
 	_, errs[c1test.OpIntrospect] = client.Introspect(ctx)
 	_, errs[c1test.OpGetConnector] = client.GetConnector(ctx, connector.AppID, connector.ConnectorID)
@@ -70,16 +71,25 @@ func callEverything(ctx context.Context, client *c1api.Client, c1 *c1test.Tenant
 	_, errs[c1test.OpGetConnectorCredential] = client.GetConnectorCredential(ctx, connector.AppID, connector.ConnectorID, credentialID)
 	errs[c1test.OpRevokeConnectorCredential] = client.RevokeConnectorCredential(ctx, connector.AppID, connector.ConnectorID, credentialID)
 
-	_, errs[c1test.OpListDecoys] = client.ListDecoys(ctx, 0)
+	_, _, errs[c1test.OpListDecoys] = client.ListDecoys(ctx)
 	_, errs[c1test.OpGetDecoy] = client.GetDecoy(ctx, decoy)
 	_, _, errs[c1test.OpRotateDecoy] = client.RotateDecoy(ctx, decoy)
 	_, errs[c1test.OpUpdateDecoy] = client.UpdateDecoy(ctx,
 		&c1api.Decoy{ID: decoy, Disabled: true, Annotations: map[string]string{"owner": "red team"}}, "annotations", "disabled")
-	_, _, errs[c1test.OpCreateDecoy] = client.CreateDecoy(ctx, c1api.NewDecoy{
-		DisplayName: "Bait", UserClientCredential: &c1api.NewUserClientCredentialDecoy{UserID: c1.User()},
-	})
-	errs[c1test.OpDeleteDecoy] = client.DeleteDecoy(ctx, decoy)
 	return errs
+}
+
+// lookForWhatIsGone asks for evidence, which takes further requests.
+func lookForWhatIsGone(ctx context.Context, client *c1api.Client, c1 *c1test.Tenant) map[string]error {
+	gone := map[string]error{}
+	kept, deleted := c1.NewConnector("kept"), c1.NewConnector("deleted")
+	c1.DeleteConnector(deleted)
+	_, gone["a credential"] = client.ConnectorCredentialExistence(ctx, kept.AppID, kept.ConnectorID, "never-was")
+	_, gone["a connector"] = client.ConnectorCredentialExistence(ctx, deleted.AppID, deleted.ConnectorID, "never-was")
+	_, gone["an app"] = client.ConnectorCredentialExistence(ctx, "never-was", deleted.ConnectorID, "never-was")
+	_, gone["a decoy"] = client.DecoyExistence(ctx, "never-was")
+	_, gone["a revoked credential"] = client.EndConnectorCredential(ctx, kept.AppID, kept.ConnectorID, "never-was")
+	return gone
 }
 
 func TestDescriptionIsValidAndCoversTheEmulator(t *testing.T) {
@@ -100,24 +110,27 @@ func TestClientAndEmulatorKeepTheContract(t *testing.T) {
 	for _, id := range []c1test.Identity{f.c1.Identity(), f.c1.PlainIdentity()} {
 		for _, kind := range c1test.Kinds() {
 			decoy := f.c1.NewDecoy(kind, "Bait", nil)
-			for op, err := range callEverything(ctx, f.client(t, id), f.c1, f.c1.Connector(), decoy) {
+			for op, err := range callEverything(ctx, f.client(t, id), f.c1.Connector(), decoy) {
 				assert.NoError(t, err, op)
 			}
 		}
 	}
-	f.createEveryKind(t)
+	for what, err := range lookForWhatIsGone(ctx, f.client(t, f.c1.Identity()), f.c1) {
+		assert.NoError(t, err, what)
+	}
+	f.callWhatTheClientDoesNot(t)
 
 	denied := f.client(t, f.c1.NewIdentity(c1test.Denied()))
-	for op, err := range callEverything(ctx, denied, f.c1, f.c1.Connector(), f.c1.Decoy(c1test.KindAccessToken)) {
+	for op, err := range callEverything(ctx, denied, f.c1.Connector(), f.c1.Decoy(c1test.KindAccessToken)) {
 		assert.Equal(t, op != c1test.OpIntrospect, c1api.IsReason(err, c1api.ReasonForbidden), "%s: %v", op, err)
 	}
 	missing := c1test.ConnectorRef{AppID: "no/such app", ConnectorID: "nöpe"}
-	for op, err := range callEverything(ctx, f.client(t, f.c1.Identity()), f.c1, missing, "no such/decoy") {
-		exists := op == c1test.OpIntrospect || op == c1test.OpListDecoys || op == c1test.OpCreateDecoy
+	for op, err := range callEverything(ctx, f.client(t, f.c1.Identity()), missing, "no such/decoy") {
+		exists := op == c1test.OpIntrospect || op == c1test.OpListDecoys
 		assert.Equal(t, !exists, err != nil, "%s: %v", op, err)
 	}
 	stranger := f.clientWith(t, c1api.Options{AccessToken: "no-such-token"})
-	for op, err := range callEverything(ctx, stranger, f.c1, f.c1.Connector(), f.c1.Decoy(c1test.KindAccessToken)) {
+	for op, err := range callEverything(ctx, stranger, f.c1.Connector(), f.c1.Decoy(c1test.KindAccessToken)) {
 		assert.True(t, c1api.IsReason(err, c1api.ReasonIdentity), "%s: %v", op, err)
 	}
 	unknown := f.client(t, c1test.Identity{ClientID: f.c1.Identity().ClientID, ClientSecret: "wrong"})
@@ -130,7 +143,7 @@ func TestClientAndEmulatorKeepTheContract(t *testing.T) {
 	f.c1.SetDecoyFeature(true)
 
 	f.c1.AddFault(c1test.Fault{Status: http.StatusTooManyRequests})
-	for op, err := range callEverything(ctx, f.clientWith(t, c1api.Options{AccessToken: "any"}), f.c1, f.c1.Connector(), "any") {
+	for op, err := range callEverything(ctx, f.clientWith(t, c1api.Options{AccessToken: "any"}), f.c1.Connector(), "any") {
 		assert.True(t, c1api.IsReason(err, c1api.ReasonRateLimited), "%s: %v", op, err)
 	}
 	f.c1.ClearFaults()
@@ -145,20 +158,54 @@ func TestClientAndEmulatorKeepTheContract(t *testing.T) {
 	}
 }
 
-// createEveryKind creates one decoy of each kind through the client.
-func (f *fixture) createEveryKind(t *testing.T) {
+// callWhatTheClientDoesNot makes the emulator's other operations fit too, each
+// with success and with an error.
+func (f *fixture) callWhatTheClientDoesNot(t *testing.T) {
 	t.Helper()
-	client := f.client(t, f.c1.Identity())
-	for name, in := range map[string]c1api.NewDecoy{
-		"user client credential": {UserClientCredential: &c1api.NewUserClientCredentialDecoy{UserID: f.c1.User()}},
-		"connector client":       {ConnectorClient: &c1api.NewConnectorClientDecoy{}},
-		"access token":           {AccessToken: &c1api.NewAccessTokenDecoy{SubjectUserID: f.c1.User(), ExpiresIn: "3600s"}},
-		"workload federation":    {WorkloadFederation: []byte(`{"issuer": "https://issuer.example"}`)},
+	f.recorder.answersOnly = true
+	defer func() { f.recorder.answersOnly = false }()
+	const decoys, findings = "/api/v1/decoys", "/api/v1/findings"
+	victim := f.c1.NewDecoy(c1test.KindAccessToken, "victim", nil)
+	raised := f.c1.ExposeDecoy(victim, f.c1.DecoyFingerprint(victim))
+	for _, call := range []struct {
+		method, path, body string
+		class              int
+	}{
+		{http.MethodGet, "/api/v1/apps/" + f.c1.Connector().AppID + "/connectors?page_size=1", "", 2},
+		{http.MethodGet, "/api/v1/apps/never-was/connectors", "", 4},
+		{http.MethodPost, decoys, `{"displayName":"a","annotations":{"planted":"build server"},"userClientCredential":{"userId":"` + f.c1.User() + `"}}`, 2},
+		{http.MethodPost, decoys, `{"displayName":"b","connectorClient":{}}`, 2},
+		{http.MethodPost, decoys, `{"displayName":"c","accessToken":{"subjectUserId":"` + f.c1.User() + `","expiresIn":"3600s"}}`, 2},
+		{http.MethodPost, decoys, `{"displayName":"d","workloadFed":{"providerId":"p","servicePrincipalUserId":"` + f.c1.User() + `","conditionExpression":"true"}}`, 2},
+		{http.MethodPost, decoys, `{"displayName":"e"}`, 4},
+		{http.MethodPost, decoys + "/search", `{"query":"vic","pageSize":5}`, 2},
+		{http.MethodPost, decoys + "/search", `{"pageSize":"many"}`, 4},
+		{http.MethodPost, findings + "/search", `{"decoyIds":["` + victim + `"]}`, 2},
+		{http.MethodPost, findings + "/search", `{"decoyIds":"one"}`, 4},
+		{http.MethodGet, findings + "/" + raised, "", 2},
+		{http.MethodGet, findings + "/never-was", "", 4},
+		{http.MethodDelete, decoys + "/" + victim, "{}", 2},
+		{http.MethodDelete, decoys + "/" + victim, "{}", 4},
 	} {
-		in.DisplayName, in.Annotations = name, map[string]string{"planted": "build server"}
-		decoy, material, err := client.CreateDecoy(t.Context(), in)
-		require.NoError(t, err, name)
-		require.Equal(t, name, decoy.DisplayName)
-		require.NotNil(t, material, name)
+		assert.Equal(t, call.class, f.raw(t, call.method, call.path, typeJSON, call.body)/100, "%s %s %s", call.method, call.path, call.body)
 	}
+}
+
+const typeJSON = "application/json"
+
+// raw sends a request with a token that is good, and returns the status.
+func (f *fixture) raw(t *testing.T, method, path, contentType, body string) int {
+	t.Helper()
+	rq, err := http.NewRequestWithContext(t.Context(), method, f.c1.URL()+path, strings.NewReader(body))
+	require.NoError(t, err)
+	if contentType != "" {
+		rq.Header.Set("Content-Type", contentType)
+	}
+	if !strings.HasPrefix(path, "/auth/") {
+		rq.Header.Set("Authorization", "Bearer "+f.c1.StaticToken())
+	}
+	response, err := f.recorder.RoundTrip(rq)
+	require.NoError(t, err)
+	require.NoError(t, response.Body.Close())
+	return response.StatusCode
 }

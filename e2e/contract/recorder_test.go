@@ -87,7 +87,7 @@ type exchange struct {
 type recorder struct {
 	description *description
 	next        http.RoundTripper
-	answersOnly bool // the requests are wrong on purpose
+	answersOnly bool // the requests are not the client's own
 
 	mu       sync.Mutex
 	seen     map[exchange]int
@@ -140,6 +140,9 @@ func (r *recorder) check(rq *http.Request, sent []byte, response *http.Response,
 	}
 	r.seen[exchange{operation: operation, class: response.StatusCode / 100}]++
 	if !r.answersOnly {
+		if problem := unpublished(rq, sent); problem != "" {
+			r.problems = append(r.problems, operation+": "+problem)
+		}
 		_, failures := r.description.validator.ValidateHttpRequestSync(copied())
 		r.report(operation, "request", failures)
 	}
