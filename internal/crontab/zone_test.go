@@ -130,7 +130,8 @@ func (o *oracle) check(t *testing.T, line string, named func(wall time.Time) boo
 	t.Helper()
 	s := parse(t, "CRON_TZ="+o.zone.String()+" "+line)
 	var got []time.Time
-	for at := s.Next(o.from.Add(-time.Second)); !at.After(o.to) && !at.IsZero(); at = s.Next(at) {
+	for at := s.Next(o.from.Add(-time.Second)); !at.After(o.to); at = s.Next(at) {
+		require.True(t, len(got) == 0 || at.After(got[len(got)-1]), "%s %s stands still", o.zone, line)
 		got = append(got, at)
 	}
 	if want := o.turns(named); !slices.EqualFunc(got, want, time.Time.Equal) {
@@ -185,7 +186,10 @@ func checkChange(t *testing.T, at time.Time, zone *time.Location) {
 func TestEachLocalTimeIsDueOnceInEveryZone(t *testing.T) {
 	t.Parallel()
 	from, until := time.Date(walkFrom, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(walkUntil, 1, 1, 0, 0, 0, 0, time.UTC)
-	for _, name := range zoneNames(t) {
+	for i, name := range zoneNames(t) {
+		if raceEnabled && i%20 != 0 {
+			continue // nothing here is shared but the zones
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			zone, err := time.LoadLocation(name)
