@@ -110,7 +110,7 @@ func (f *field) order(low, high uint) (uint, uint) {
 // value reads a number or a name.
 func (f *field) value(text string) (uint, bool) {
 	if i := slices.Index(f.names, strings.ToLower(text)); i >= 0 {
-		return f.first + uint(i), true //nolint:gosec // an index is not negative
+		return f.first + uint(i), true
 	}
 	return number(text, f.first, f.highest)
 }

@@ -30,7 +30,7 @@ var zones sync.Map
 // loadZone returns the zone of a name.
 func loadZone(name string) (*time.Location, error) {
 	if zone, ok := zones.Load(name); ok {
-		return zone.(*time.Location), nil //nolint:errcheck,forcetypeassert // nothing else is stored
+		return zone.(*time.Location), nil
 	}
 	switch lower := strings.ToLower(name); {
 	case name == "":
