@@ -405,7 +405,10 @@ func (e *engine) alive(resp *logical.Response) bool {
 
 func (e *engine) revoke(lease *logical.Secret) (*logical.Response, error) {
 	e.Helper()
-	return e.do(context.Background(), &logical.Request{Operation: logical.RevokeOperation, Secret: lease})
+	return e.do(context.Background(), &logical.Request{
+		Operation: logical.RevokeOperation, Path: "connector-creds/hr", Secret: lease,
+		Data: fields("client_secret", "as it was answered", "version", 1.0, "material_type", nil),
+	})
 }
 
 // after moves the clock and settles what has become due.

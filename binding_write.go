@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/crontab"
 )
 
 // writeBinding creates or updates a binding. It looks the target up at C1, and
@@ -351,8 +352,8 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	}
 	if lineGiven {
 		bind.Schedule.Cron = strings.TrimSpace(line.(string))
-		if _, err := parseCron(bind.Schedule.Cron); err != nil {
-			return refuse("rotation_schedule %q: %s; it takes five fields (minute hour day month weekday), as in `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`", clip(bind.Schedule.Cron, 80), clip(err.Error(), 120))
+		if _, err := crontab.Parse(bind.Schedule.Cron); err != nil {
+			return refuse("rotation_schedule %q: %s (for example `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`)", clip(bind.Schedule.Cron, 80), err)
 		}
 	}
 	if d.Schema["grace_period"] != nil {

@@ -18,6 +18,9 @@ import (
 // the fields' types. The framework takes null for zero, writes numbers as text,
 // and quotes a value that it cannot convert, which may be a secret.
 func (b *backend) checkInput(req *logical.Request) error {
+	if len(req.Data) == 0 || req.Secret != nil {
+		return nil // a renewal or revocation carries what the engine answered once
+	}
 	path := b.Route(req.Path)
 	if path == nil {
 		return nil // the framework says so

@@ -4,13 +4,11 @@
 package c1
 
 import (
-	"errors"
 	"hash/fnv"
 	"math/rand/v2"
-	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
+	"github.com/c1-community/vault-plugin-c1/internal/crontab"
 )
 
 const (
@@ -44,7 +42,7 @@ type schedule struct {
 func (s schedule) after(rotated time.Time, ref targetRef) time.Time {
 	switch {
 	case s.Cron != "":
-		turns, err := parseCron(s.Cron)
+		turns, err := crontab.Parse(s.Cron)
 		if err != nil {
 			return time.Time{} // it was checked when it was written
 		}
@@ -84,30 +82,6 @@ func (s schedule) nextTurn(cur *credential, ref targetRef, from time.Time) time.
 		return last
 	}
 	return next
-}
-
-// parseCron reads the five fields of a standard cron line, in UTC unless it
-// begins with CRON_TZ=<zone>.
-func parseCron(line string) (cron.Schedule, error) {
-	line = strings.TrimSpace(line)
-	switch zone, rest, _ := strings.Cut(line, " "); {
-	case strings.HasPrefix(line, "@every"):
-		return nil, errors.New("@every is a period: use rotation_period")
-	case !strings.Contains(zone, "TZ="):
-		line = "CRON_TZ=UTC " + line
-	case strings.TrimSpace(rest) == "":
-		return nil, errors.New("names a time zone and no time")
-	case strings.HasSuffix(zone, "TZ=Local"):
-		return nil, errors.New("the zone of the machine may differ from node to node: name one")
-	}
-	turns, err := cron.ParseStandard(line)
-	if err != nil {
-		return nil, err
-	}
-	if turns.Next(time.Unix(0, 0)).IsZero() {
-		return nil, errors.New("never comes true")
-	}
-	return turns, nil
 }
 
 // refetchIn is how many seconds a reader may keep what it has read: until the
