@@ -22,10 +22,10 @@ build: ## build bin/vault-plugin-c1 and bin/c1-emulator
 	@# The tag leaves out request tracing that nothing here switches on: 380 kB.
 	@$(GOBUILD) "$(VERSION) of the plugin and of the emulator" -tags grpcnotrace -ldflags "-s -w $(STAMP)" -o bin/ ./cmd/...
 
-demo: build ## walk through the whole story on a real Vault and an emulated C1
+demo: build ## walk through the whole story on an emulated C1 and a real Vault or OpenBao: VAULT_BIN, else from PATH, else built
 	scripts/demo.sh
 
-dev: build ## start the demo's set-up, leave it running and print how to use it
+dev: build ## start what the demo sets up, leave it running and print how to use it
 	scripts/demo.sh -dev
 
 test: unit e2e ## run every test, with the race detector

@@ -4,17 +4,26 @@
 #   scripts/demo.sh        walk through it and clean up
 #   scripts/demo.sh -dev   set it up, leave it running and say how to use it
 #
-# Needs bash, coreutils, grep and sed, and what `make build` puts into bin/.
+# Takes the Vault or OpenBao that VAULT_BIN names, else one from PATH, else the
+# pinned one (see vault.sh). DEMO_LOGS names another directory for the logs than
+# bin/demo-logs. Needs bash, coreutils, grep and sed, and what `make build` puts
+# into bin/.
 set -euo pipefail
 shopt -s inherit_errexit 2>/dev/null || true
+
+server=$("$(dirname "$0")/vault.sh") # in the caller's directory: VAULT_BIN may be relative to it
+mode=${1:-demo}
+logs=${DEMO_LOGS:-$(cd "$(dirname "$0")/.." && pwd)/bin/${mode#-}-logs}
+[[ $logs == /* ]] || logs=$PWD/$logs
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/dev-server.sh
+. scripts/dev-server.sh
 umask 077
 
-mode=${1:-demo}
 repo=$PWD
-logs=$repo/bin/${mode#-}-logs
 work=$(cd "$(mktemp -d)" && pwd -P) # Vault takes no symbolic link as plugin directory
-pids=()
+emulator_pid=
+server_pid=
 
 # ---------------------------------------------------------------- helpers
 
@@ -69,40 +78,11 @@ seeded() {
   printf '%s\n' "$value"
 }
 
-free_port() {
-  local port
-  for _ in {1..50}; do
-    port=$((20000 + RANDOM % 10000))
-    if ! (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-      echo "$port"
-      return
-    fi
-  done
-  fail "no free port found"
-}
-
-# wait_for waits at most 30 s for a command to succeed while a process lives.
-wait_for() {
-  local what=$1 pid=$2
-  shift 2
-  for _ in {1..150}; do
-    if "$@" >/dev/null 2>&1; then return; fi
-    kill -0 "$pid" 2>/dev/null || break
-    sleep 0.2
-  done
-  fail "$what did not start; see $logs"
-}
-
-stop() {
-  local pid
-  for pid in ${pids[@]+"${pids[@]}"}; do kill "$pid" 2>/dev/null || true; done
-  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" 2>/dev/null || true; done
-}
-
 clean_up() {
   local status=$?
   trap - EXIT
-  stop
+  end server_pid
+  end emulator_pid
   rm -rf "$work"
   printf '\nBoth servers are stopped, %s is removed. Logs of this run: %s\n' "$work" "$logs/{vault,audit,c1}.log"
   exit "$status"
@@ -112,15 +92,17 @@ trap 'exit 130' INT TERM
 
 # ---------------------------------------------------------------- set-up
 
-server=$(scripts/vault.sh)
-cli=$(basename "$server")
-[[ $cli == bao ]] || cli=vault
-version=$(sed 's/ *$//' VERSION)
+kind=$(about "$server")
+cli=vault
+[[ $kind == Vault* ]] || cli=bao
+foreign=("${!VAULT_@}" "${!BAO_@}") # set in the caller's shell, and not for this
 
-rm -rf "$logs"
-mkdir -p "$logs" "$work/plugins" "$work/path" "$work/home"
+rm -f "$logs"/{vault,audit,c1}.log
+mkdir -p "$logs" "$work/plugins" "$work/path"
 install -m 0755 bin/vault-plugin-c1 "$work/plugins/"
-ln -s "$server" "$work/path/$cli"
+# Not a symbolic link: a version manager's shim looks at its own path.
+printf '#!%s\nexec %q "$@"\n' "$BASH" "$server" >"$work/path/$cli"
+chmod 0700 "$work/path/$cli"
 ln -s "$repo/bin/c1-emulator" "$work/path/c1-emulator"
 ln -s "$repo/examples/policies" "$work/policies"
 export PATH=$work/path:$PATH
@@ -129,35 +111,20 @@ cd "$work"
 
 bold "C1, emulated, with TLS"
 nohup c1-emulator -addr 127.0.0.1:0 -tls -ca-file c1-ca.pem -seed-file c1.json >"$logs/c1.log" 2>&1 &
-pids+=($!)
-wait_for "the emulator" $! test -s c1.json
+emulator_pid=$!
+answers $emulator_pid test -s c1.json || fail "the emulator did not start; see $logs/c1.log"
 c1_url=$(seeded url)
 echo "runs at $c1_url"
 
-about=$("$server" version)
-bold "${about%%,*}, as a dev server"
-port=$(free_port)
-unset "${!VAULT_@}" "${!BAO_@}" # whatever the caller uses Vault for
-export VAULT_ADDR=http://127.0.0.1:$port BAO_ADDR=http://127.0.0.1:$port
-VAULT_TOKEN=demo-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-export VAULT_TOKEN BAO_TOKEN=$VAULT_TOKEN
-options=(-dev -dev-no-store-token "-dev-listen-address=127.0.0.1:$port" "-dev-plugin-dir=$work/plugins")
-if [[ $cli == bao ]]; then # takes audit devices over its API only when told so
-  echo 'unsafe_allow_api_audit_creation = true' >server.hcl
-  options+=(-config=server.hcl)
-fi
-# The token goes by the environment: every process list shows arguments.
-HOME=$work/home VAULT_DEV_ROOT_TOKEN_ID=$VAULT_TOKEN BAO_DEV_ROOT_TOKEN_ID=$VAULT_TOKEN \
-  nohup "$server" server "${options[@]}" -log-level=debug >"$logs/vault.log" 2>&1 &
-pids+=($!)
-wait_for "the server" $! "$cli" status
+bold "$kind, as a dev server"
+start_server "$server" "$work" "$logs/vault.log" || fail "the server did not start; see $logs/vault.log"
 echo "runs at $VAULT_ADDR"
 
 bold "Install: an audit device, the plugin by its checksum, a mount"
 run "$cli audit enable file file_path=$logs/audit.log"
 sha256=$(sha256sum plugins/vault-plugin-c1 | cut -d' ' -f1)
-run "$cli plugin register -sha256=$sha256 -version=$version secret vault-plugin-c1"
-run "$cli secrets enable -path=c1 -plugin-version=$version vault-plugin-c1"
+run "$cli plugin register -sha256=$sha256 -version=$plugin_version secret vault-plugin-c1"
+run "$cli secrets enable -path=c1 -plugin-version=$plugin_version vault-plugin-c1"
 run "$cli secrets tune -audit-non-hmac-response-keys=fingerprint_sha256 -audit-non-hmac-request-keys=placement c1"
 
 bold "Configure: the mount's own C1 identity; the secret comes from a file"
@@ -183,15 +150,18 @@ run "$cli policy write pipeline policies/pipeline.hcl"
 run "$cli token create -policy=app -display-name=app -field=token >app-token"
 run "$cli token create -policy=pipeline -display-name=pipeline -field=token >pipeline-token"
 printf '%s\n' "$(cat app-token)" "$(cat pipeline-token)" >>secrets
+refused "VAULT_TOKEN=\$(cat app-token) $cli read c1/config"
+shows 'permission denied'
 
 if [[ $mode == -dev ]]; then
   cat >./env <<END
-export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN BAO_ADDR=$VAULT_ADDR BAO_TOKEN=$VAULT_TOKEN
+unset BAO_TOKEN ${foreign[*]-}
+export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
 export PATH=$work/path:\$PATH C1_URL=$c1_url C1_CA_FILE=$work/c1-ca.pem
 END
   cat >./stop <<END
 #!/bin/sh
-kill ${pids[*]}
+kill $emulator_pid $server_pid
 rm -rf '$work'
 END
   chmod +x ./stop
