@@ -35,8 +35,10 @@ func TestVaultAgentRendersRenewsAndRendersAnew(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 
-	bait := eventuallyEnv(t, filepath.Join(dir, "out", "decoy.env"), "")
-	require.Error(t, login(t, e, bait["C1_CLIENT_ID"], bait["C1_CLIENT_SECRET"]))
+	planted := filepath.Join(dir, "out", "web-1.env")
+	bait := eventuallyEnv(t, planted, "")
+	requireSameShape(t, rendered, planted)
+	require.Error(t, login(t, e, bait["BATON_CLIENT_ID"], bait["BATON_CLIENT_SECRET"]))
 	finding := e.Tenant.Findings()[0]
 	found := e.MustWrite("lookup", object{"fingerprint_sha256": finding.Fingerprint}).Data
 	require.Equal(t, "web-1:/srv/app/.env", found["placement"])
@@ -56,6 +58,31 @@ func TestVaultAgentRendersRenewsAndRendersAnew(t *testing.T) {
 	again := parseTime(t, records[len(records)-2]["finished_at"])
 	require.Greater(t, again.Sub(started), 6*time.Second, "the lease was renewed before it ended")
 	requireHealthy(t, e)
+}
+
+// requireSameShape checks that bait gives itself away by nothing: its file has
+// the lines of a real one, and not a character besides the values.
+func requireSameShape(t *testing.T, genuine, bait string) {
+	t.Helper()
+	shape := func(path string) string {
+		raw, err := os.ReadFile(path)
+		require.NoError(t, err)
+		var names strings.Builder
+		for line := range strings.Lines(string(raw)) {
+			name, value, found := strings.Cut(line, "=")
+			require.True(t, found && strings.HasSuffix(value, "\n"), "each line is NAME=value")
+			names.WriteString(name + "=\n")
+		}
+		return names.String()
+	}
+	require.Equal(t, "BATON_CLIENT_ID=\nBATON_CLIENT_SECRET=\n", shape(bait))
+	require.Equal(t, shape(genuine), shape(bait))
+	of := func(path string) os.FileMode {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		return info.Mode()
+	}
+	require.Equal(t, of(genuine), of(bait))
 }
 
 // agentDirectory copies examples/agent, for this engine's mount, and does what
@@ -81,6 +108,7 @@ func agentsOf(t *testing.T, e *vaulttest.Engine, example, name string) func() st
 	role := "auth/" + auth + "/role/" + name
 	vault("", "write", role, "token_policies="+e.Mount+"-agent", "token_period=1h")
 
+	onMount := strings.NewReplacer(`"c1/`, `"`+e.Mount+`/`)
 	return func() string {
 		t.Helper()
 		dir := t.TempDir()
@@ -92,11 +120,11 @@ func agentsOf(t *testing.T, e *vaulttest.Engine, example, name string) func() st
 		for _, file := range files {
 			raw, err := os.ReadFile(file)
 			require.NoError(t, err)
-			save(filepath.Base(file), strings.ReplaceAll(string(raw), `"c1/`, `"`+e.Mount+`/`))
+			save(filepath.Base(file), onMount.Replace(string(raw)))
 		}
 		config, err := os.ReadFile(filepath.Join("..", "examples", example, "agent.hcl"))
 		require.NoError(t, err)
-		save("agent.hcl", strings.Replace(string(config), `method "approle" {`, `method "approle" {
+		save("agent.hcl", strings.Replace(onMount.Replace(string(config)), `method "approle" {`, `method "approle" {
     mount_path = "auth/`+auth+`"`, 1))
 		save("role-id", vault("", "read", "-field=role_id", role+"/role-id"))
 		save("secret-id", vault("", "write", "-f", "-field=secret_id", role+"/secret-id"))

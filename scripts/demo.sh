@@ -95,7 +95,8 @@ trap 'exit 130' INT TERM
 kind=$(about "$server")
 cli=vault
 [[ $kind == Vault* ]] || cli=bao
-foreign=("${!VAULT_@}" "${!BAO_@}") # set in the caller's shell, and not for this
+unset VAULT_BIN
+foreign=("${!VAULT_@}" "${!BAO_@}") # the caller's own, which must not reach this server
 
 rm -f "$logs"/{vault,audit,c1}.log
 mkdir -p "$logs" "$work/plugins" "$work/path"
@@ -154,8 +155,8 @@ refused "VAULT_TOKEN=\$(cat app-token) $cli read c1/config"
 shows 'permission denied'
 
 if [[ $mode == -dev ]]; then
-  cat >./env <<END
-unset BAO_TOKEN ${foreign[*]-}
+  ((${#foreign[@]} == 0)) || echo "unset ${foreign[*]}" >./env
+  cat >>./env <<END
 export VAULT_ADDR=$VAULT_ADDR VAULT_TOKEN=$VAULT_TOKEN
 export PATH=$work/path:\$PATH C1_URL=$c1_url C1_CA_FILE=$work/c1-ca.pem
 END

@@ -26,10 +26,11 @@ template {
 }
 
 # Bait is planted by whoever builds the host, never from the host that carries
-# it: a token that can read decoy-creds/ would tell a thief which one is bait.
+# it: a token that can read decoy-creds/ would tell a thief which one is bait. So
+# would a file that is called so: copy out/web-1.env to where it shall be found.
 template {
   source               = "decoy.env.tpl"
-  destination          = "out/decoy.env"
+  destination          = "out/web-1.env"
   perms                = "0600"
   error_on_missing_key = true
 }

@@ -1,0 +1,40 @@
+# Vault Agent as the supervisor of a connector. A connector reads its credential
+# once, when it starts: the Agent starts it with the credential in its
+# environment, never on a disk, and starts it again after each rotation. Run it
+# in the directory of this file; VAULT_ADDR says where Vault is:
+#
+#   vault agent -config=agent.hcl
+
+auto_auth {
+  method "approle" {
+    config = {
+      role_id_file_path                   = "role-id"
+      secret_id_file_path                 = "secret-id"
+      remove_secret_id_file_after_reading = false
+    }
+  }
+}
+
+# A connector that runs needs no Vault: the Agent must outlive an outage.
+template_config {
+  exit_on_retry_failure = false
+}
+
+# Both come from one answer, so the two always belong together.
+env_template "BATON_CLIENT_ID" {
+  contents             = "{{ with secret \"c1/connector-creds/okta\" }}{{ .Data.client_id }}{{ end }}"
+  error_on_missing_key = true
+}
+
+env_template "BATON_CLIENT_SECRET" {
+  contents             = "{{ with secret \"c1/connector-creds/okta\" }}{{ .Data.client_secret }}{{ end }}"
+  error_on_missing_key = true
+}
+
+# Stopped with SIGTERM, and after 30 seconds by force. When it ends by itself, so
+# does the Agent: have systemd, or whatever starts the Agent, start it again.
+exec {
+  command                   = ["/usr/local/bin/baton-okta"]
+  restart_on_secret_changes = "always"
+  restart_stop_signal       = "SIGTERM"
+}
