@@ -15,9 +15,18 @@ auto_auth {
   }
 }
 
-# A connector that runs needs no Vault: the Agent must outlive an outage.
+# A connector that runs needs no Vault, so an outage must not end it: the Agent
+# tries again, once a minute at least, as good as for ever. When its tries are
+# used up, it ends and leaves the connector behind; told not to end
+# (exit_on_retry_failure = false), Vault's 1.21 prints what it renders to its log.
+vault {
+  retry {
+    num_retries = 1000000
+  }
+}
+
 template_config {
-  exit_on_retry_failure = false
+  exit_on_retry_failure = true
 }
 
 # Both come from one answer, so the two always belong together.
