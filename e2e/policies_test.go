@@ -75,6 +75,7 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 		"policies/pipeline.hcl":           {"PUT decoy-creds/bait"},
 		"agent/policy.hcl":                {"GET connector-creds/github", "PUT decoy-creds/bait"},
 		"agent-schedule/policy.hcl":       {"GET connector-creds/okta"},
+		"agent-exec/policy.hcl":           {"GET connector-creds/okta"},
 		"policies/operator.hcl":           append([]string{"GET config", "GET status"}, bindings...),
 		"policies/incident-responder.hcl": {"PUT lookup", "GET connectors/github/history", "GET decoys/bait/history"},
 		"policies/admin.hcl":              append([]string{"GET config", "PUT config", "DELETE config", "GET status", "PUT lookup"}, bindings...),
