@@ -157,10 +157,11 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 // bindingExists tells Vault whether a write creates or updates.
 func (b *backend) bindingExists(k kind) framework.ExistenceFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
-		if bad := checkName(d) != nil; bad {
+		name := d.Get("name").(string)
+		if !isName(name) {
 			return false, nil // the write says what is wrong with it
 		}
-		bind, err := readBinding(ctx, req.Storage, k, d.Get("name").(string))
+		bind, err := readBinding(ctx, req.Storage, k, name)
 		return bind != nil, err
 	}
 }

@@ -40,9 +40,14 @@ func nameField() *framework.FieldSchema {
 // field and not as an unknown path.
 const anyName = `(?P<name>[^/]+)`
 
+// isName says what can be a binding's name. Storage refuses a key with two dots in
+// a row.
+func isName(name string) bool {
+	return len(name) <= maxNameLength && namePattern.MatchString(name) && !strings.Contains(name, "..")
+}
+
 func validName(name string) error {
-	// Storage refuses a key with two dots in a row.
-	if len(name) > maxNameLength || !namePattern.MatchString(name) || strings.Contains(name, "..") {
+	if !isName(name) {
 		return refuse("name %q: must be a letter or digit, then up to 127 of letters, digits, `_`, `-` and `.`, without two dots in a row", clip(name, 40))
 	}
 	return nil

@@ -224,7 +224,8 @@ func (w *world) explain(t *testing.T, failed any) {
 }
 
 func (w *world) begin(semantics c1test.Semantics) {
-	emulator, err := c1test.Start(c1test.Options{Offline: true, Semantics: semantics})
+	revoked := rapid.SampledFrom([]c1test.RevokedAnswer{c1test.RevokedNotFound, c1test.RevokedShown}).Draw(w.T, "revoked credentials")
+	emulator, err := c1test.Start(c1test.Options{Offline: true, Semantics: semantics, RevokedAnswer: revoked})
 	require.NoError(w, err)
 	w.emulator, w.c1, w.disk = emulator, emulator.Default(), &logical.InmemStorage{}
 	w.system = newSystem()

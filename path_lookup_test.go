@@ -128,15 +128,15 @@ func TestAPrefixOfSeveralFingerprintsListsThem(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	e.bindConnector("hr")
-	real := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
+	whole := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
 	// A second secret with the same 12 digits cannot be made: write its record.
-	twin := real[:20] + strings.Repeat("0", 44)
+	twin := whole[:20] + strings.Repeat("0", 44)
 	ref := decoyTarget("twin")
 	require.NoError(t, writeTarget(t.Context(), e.b.storage, &target{
 		Ref: ref, Version: 1, Records: []record{{Version: 1, Outcome: outcomeIssued, Fingerprint: twin, origin: origin{Binding: "bait"}}},
 	}))
 	require.NoError(t, e.b.writeIndex(t.Context(), &target{Ref: ref, Version: 1}, []string{fingerprintKey(twin)}))
-	resp := e.write("lookup", "fingerprint_prefix", strings.ToUpper(real[:16]))
+	resp := e.write("lookup", "fingerprint_prefix", strings.ToUpper(whole[:16]))
 	require.Len(t, resp.Warnings, 1)
 	matches := resp.Data["matches"].([]any)
 	require.Len(t, matches, 2)

@@ -170,8 +170,8 @@ func TestNothingAliveIsEverRecordedAsEnded(t *testing.T) {
 			require.Contains(t, told[0], fmt.Sprint(status))
 			require.Contains(t, told[0], "still shows the credential", "the reason is in words")
 
-			// Nor is the route to look at it.
-			f.forget(`^(POST|GET) .*/credentials/[^/]+$`)
+			// Nor are the routes to look at it and at its connector.
+			f.forget(`^(POST|GET) /api/v1/apps/[^/]+/connectors/`)
 			e.MustWrite("config", object{"max_retries": 0})
 			requireTruthful(t, e, "connectors/github")
 			require.NoError(t, e.Login(vended))
