@@ -6,14 +6,11 @@ package c1test_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
@@ -195,125 +192,4 @@ func TestDecoysAreCreatedChangedAndDeleted(t *testing.T) {
 		require.Equal(t, http.StatusNotFound, f.call(t, http.MethodDelete, path, "{}").status)
 	}
 	require.Len(t, f.Journal(), 3*4)
-}
-
-// The list takes no paging parameters; only the search takes its token.
-func TestDecoysThatDoNotFitIntoTheListAreFoundBySearching(t *testing.T) {
-	t.Parallel()
-	f := start(t, c1test.Options{})
-	for i := range 98 {
-		f.NewDecoy(c1test.KindAccessToken, fmt.Sprint("bait ", i), nil)
-	}
-	f.DeleteDecoy(f.Decoy(c1test.KindWorkloadFederation))
-	type list struct {
-		List          []struct{ ID string }
-		NextPageToken string
-	}
-	var first, same, rest list
-	f.call(t, http.MethodGet, "/api/v1/decoys", "").decode(t, &first)
-	require.Len(t, first.List, 100)
-	require.NotEmpty(t, first.NextPageToken)
-	f.call(t, http.MethodGet, "/api/v1/decoys?page_size=1&page_token="+first.NextPageToken, "").decode(t, &same)
-	require.Equal(t, first, same)
-	f.call(t, http.MethodPost, "/api/v1/decoys/search", `{"pageToken":"`+first.NextPageToken+`"}`).decode(t, &rest)
-	require.Len(t, rest.List, 1)
-	require.NotContains(t, first.List, rest.List[0])
-	require.Empty(t, rest.NextPageToken)
-}
-
-func TestDecoysAreSearched(t *testing.T) {
-	t.Parallel()
-	f := start(t, c1test.Options{})
-	path := "/api/v1/decoys/search"
-	used := f.NewDecoy(c1test.KindAccessToken, "Used Bait", map[string]string{"owner": "red", "site": "a"})
-	require.Error(t, f.use(t, f.rotateDecoy(t, used)))
-	off := f.NewDecoy(c1test.KindConnectorClient, "old", map[string]string{"site": "b"})
-	patch := `{"decoy":{"disabled":true,"description":"a BAIT of old"},"updateMask":"disabled,description"}`
-	require.Equal(t, http.StatusOK, f.call(t, http.MethodPatch, "/api/v1/decoys/"+off, patch).status)
-
-	for body, want := range map[string][]string{
-		`{"query":"bait"}`: {used, off},
-		`{"query":"bait","kinds":["DECOY_KIND_ACCESS_TOKEN","DECOY_KIND_UNSPECIFIED"]}`: {used},
-		`{"statuses":["DECOY_STATUS_FILTER_DISABLED"]}`:                                 {off},
-		`{"query":"bait","statuses":["DECOY_STATUS_FILTER_ACTIVE"]}`:                    {used},
-		`{"annotationKeys":["owner","none"]}`:                                           {used},
-		`{"annotationKeys":["site"],"kinds":null}`:                                      {used, off},
-		`{"hasBeenUsed":true,"unknown":1}`:                                              {used},
-		`{"query":"nobody"}`:                                                            nil,
-	} {
-		var out struct{ List []struct{ ID string } }
-		f.call(t, http.MethodPost, path, body).decode(t, &out)
-		var found []string
-		for _, d := range out.List {
-			found = append(found, d.ID)
-		}
-		assert.ElementsMatch(t, want, found, body)
-	}
-	seen := map[string]bool{}
-	for token := "start"; token != ""; {
-		answer := f.call(t, http.MethodPost, path, fmt.Sprintf(`{"pageSize":5,"pageToken":%q}`, strings.TrimPrefix(token, "start")))
-		for _, d := range answer.field(t, "list").([]any) {
-			seen[d.(map[string]any)["id"].(string)] = true
-		}
-		token = answer.field(t, "nextPageToken").(string)
-	}
-	require.Len(t, seen, 6)
-	for _, bad := range []string{
-		`{"kinds":["x"]}`, `{"kinds":"x"}`, `{"statuses":["x"]}`, `{"pageSize":"5"}`, `{"pageSize":-1}`, `{"pageToken":"x"}`, `[]`,
-	} {
-		require.Equal(t, http.StatusBadRequest, f.call(t, http.MethodPost, path, bad).status, bad)
-	}
-}
-
-// C1 publishes the bounds; what exceeds them changes nothing.
-func TestAnnotationsAreBounded(t *testing.T) {
-	t.Parallel()
-	f := start(t, c1test.Options{})
-	encode := func(annotations map[string]string) string {
-		encoded, err := json.Marshal(annotations)
-		require.NoError(t, err)
-		return string(encoded)
-	}
-	many := func(n, length int) map[string]string {
-		annotations := map[string]string{}
-		for i := range n {
-			annotations[fmt.Sprint("k", i)] = strings.Repeat("x", length)
-		}
-		return annotations
-	}
-	path := "/api/v1/decoys/" + f.NewDecoy(c1test.KindConnectorClient, "Bait", nil)
-	for name, test := range map[string]struct {
-		annotations map[string]string
-		status      int
-	}{
-		"as many as may be":       {many(16, 240), 200},
-		"a long value":            {map[string]string{"a": strings.Repeat("ö", 256)}, 200},
-		"a long key":              {map[string]string{"a" + strings.Repeat("b", 127): "x"}, 200},
-		"odd characters in a key": {map[string]string{"aZ9._/-": "x"}, 200},
-		"too many":                {many(17, 1), 400},
-		"too much together":       {many(16, 256), 400},
-		"too long a value":        {map[string]string{"a": strings.Repeat("x", 257)}, 400},
-		"too long a key":          {map[string]string{"a" + strings.Repeat("b", 128): "x"}, 400},
-		"an empty key":            {map[string]string{"": "x"}, 400},
-		"a digit first":           {map[string]string{"1a": "x"}, 400},
-		"a space in a key":        {map[string]string{"a b": "x"}, 400},
-		"a reserved key":          {map[string]string{"c1/a": "x"}, 400},
-	} {
-		created := f.call(t, http.MethodPost, "/api/v1/decoys", `{"displayName":"x","connectorClient":{},"annotations":`+encode(test.annotations)+`}`)
-		assert.Equal(t, test.status, created.status, "%s: %s", name, created.body)
-		changes := f.Changes(c1test.OpUpdateDecoy)
-		changed := f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(test.annotations)+`},"updateMask":"annotations"}`)
-		assert.Equal(t, test.status, changed.status, "%s: %s", name, changed.body)
-		assert.Equal(t, test.status == 200, f.Changes(c1test.OpUpdateDecoy) > changes, name)
-		gone := map[string]string{}
-		for key := range test.annotations {
-			gone[key] = ""
-		}
-		if test.status == 200 {
-			changed = f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(gone)+`},"updateMask":"annotations"}`)
-			assert.Empty(t, changed.field(t, "decoy", "annotations"), name)
-		}
-	}
-	require.Equal(t, 200, f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":`+encode(many(16, 1))+`},"updateMask":"annotations"}`).status)
-	require.Equal(t, 400, f.call(t, http.MethodPatch, path, `{"decoy":{"annotations":{"more":"x"}},"updateMask":"annotations"}`).status, "what is there counts")
 }
