@@ -93,6 +93,8 @@ func TestWhatTheBreakerCounts(t *testing.T) {
 		"503 with Retry-After":     {api: always(reply{status: 503, header: map[string]string{"Retry-After": "0"}})},
 		"429":                      {api: always(reply{status: 429})},
 		"404":                      {api: always(reply{status: 404})},
+		"405":                      {api: always(reply{status: 405})},
+		"501":                      {api: always(reply{status: 501})},
 		"redirect":                 {api: always(reply{status: 302})},
 		"garbage":                  {api: always(reply{body: "garbage"})},
 		"no answer in time":        {api: slow, timeout: 8 * time.Second, opens: true},

@@ -40,6 +40,9 @@ func TestOnlyC1sOwnErrorFormIsQuoted(t *testing.T) {
 		`{"code":5,"message":"no such decoy-x","details":[]}`: true,
 		`{"code":0,"message":"no such decoy-x"}`:              true,
 		`{"code":"5","message":"no such decoy-x"}`:            false,
+		`{"code":404,"message":"no such decoy-x"}`:            false, // a proxy's
+		`{"code":17,"message":"no such decoy-x"}`:             false,
+		`{"code":-1,"message":"no such decoy-x"}`:             false,
 		`{"code":null,"message":"no such decoy-x"}`:           false,
 		`{"code":5,"message":null}`:                           false,
 		`{"message":"no such decoy-x"}`:                       false,
