@@ -152,6 +152,70 @@ func TestADecoyIsNotGoneBecauseTheFeatureIsOff(t *testing.T) {
 	require.False(t, found.Gone)
 }
 
+func TestAConnectorCredentialIsGoneOnlyWhenC1HoldsItNoLonger(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*c1test.Tenant, c1test.ConnectorRef, string)
+		gone   string
+		says   string
+	}{
+		"alive":              {func(*c1test.Tenant, c1test.ConnectorRef, string) {}, "", ""},
+		"revoked":            {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) { t.RevokeCredential(id) }, "still its connector", ""},
+		"its connector gone": {func(t *c1test.Tenant, ref c1test.ConnectorRef, _ string) { t.DeleteConnector(ref) }, "the app's connectors", ""},
+		"revoked and shown": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
+			t.SetRevokedAnswer(c1test.RevokedShown)
+			t.RevokeCredential(id)
+		}, "deleted since", ""},
+		"connectors switched off": {func(t *c1test.Tenant, _ c1test.ConnectorRef, _ string) { t.SetConnectorFeature(false) }, "", "may be switched off"},
+		"a proxy's 404": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
+			t.AddFault(c1test.Fault{Object: id, Status: http.StatusNotFound, Body: "<html>"})
+		}, "", "not in C1's own form"},
+		"405": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
+			t.AddFault(c1test.Fault{Object: id, Status: http.StatusMethodNotAllowed})
+		}, "", "405"},
+		"501": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
+			t.AddFault(c1test.Fault{Object: id, Status: http.StatusNotImplemented})
+		}, "", "501"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := c1test.StartT(t, c1test.Options{TLS: true})
+			tenant := e.Default()
+			client := connect(t, e, tenant.Identity())
+			ref := tenant.Connector()
+			cred, err := client.RotateConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID)
+			require.NoError(t, err)
+			c.change(tenant, ref, cred.ID)
+			found, err := client.ConnectorCredentialExistence(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+			require.Equal(t, c.gone != "", found.Gone)
+			require.Contains(t, found.Why, c.gone)
+			if c.says != "" {
+				require.ErrorContains(t, err, c.says)
+				return
+			}
+			require.NoError(t, err)
+			if !found.Gone {
+				return
+			}
+			_, err = client.EndConnectorCredential(t.Context(), ref.AppID, ref.ConnectorID, cred.ID)
+			require.NoError(t, err, "what is gone has ended")
+		})
+	}
+}
+
+func TestBothFormsOfTokenErrorsAreTold(t *testing.T) {
+	t.Parallel()
+	for _, form := range []c1test.TokenErrors{c1test.TokenErrorsOAuth, c1test.TokenErrorsGRPC} {
+		e := c1test.StartT(t, c1test.Options{TLS: true})
+		e.Default().SetTokenErrors(form)
+		id := e.Default().Identity()
+		id.ClientSecret = "wrong-plain-secret"
+		_, err := connect(t, e, id).Introspect(t.Context())
+		require.True(t, c1api.IsReason(err, c1api.ReasonIdentity), err)
+		require.Regexp(t, `refused the client ID or its secret \(.+\)`, err.Error(), "with C1's own words")
+	}
+}
+
 func TestTokenRevokedAtC1IsReplacedOnce(t *testing.T) {
 	t.Parallel()
 	e := c1test.StartT(t, c1test.Options{TLS: true})
