@@ -29,6 +29,7 @@ func TestCleanKeepsOneSafeLine(t *testing.T) {
 	} {
 		require.Equal(t, want, clean(in, []string{"", "s3cr3t"}), "%q", in)
 	}
+	require.Equal(t, "you sent [redacted]", clean("you sent p%2Bl+in%3D", []string{"p+l in="}), "also as a form carries it")
 	long := clean(strings.Repeat("é", 500), nil)
 	require.Equal(t, 200, utf8.RuneCountInString(long))
 	require.NotContains(t, clean(strings.Repeat("x ", 95)+"secret-token:abcdefgh", nil), "secret-token", "cut after cleaning, not before")

@@ -309,21 +309,24 @@ func TestTheListOfConnectorsIsWalkedToItsEnd(t *testing.T) {
 	require.True(t, listed)
 	require.Len(t, f.requests, 3, "no page is asked for once it is found")
 
-	for name, page := range map[string]func(int, *http.Request) reply{
-		"a page that is its own next": always(reply{body: `{"list":[],"nextPageToken":"same"}`}),
-		"no token":                    always(reply{body: `{"list":[],"nextPageToken":7}`}),
-		"a token of 5 kB":             always(reply{body: `{"list":[],"nextPageToken":"` + strings.Repeat("x", 5000) + `"}`}),
-		"no end": func(n int, _ *http.Request) reply {
+	for name, c := range map[string]struct {
+		page     func(int, *http.Request) reply
+		requests int
+	}{
+		"a page that is its own next": {always(reply{body: `{"list":[],"nextPageToken":"same"}`}), 2},
+		"no token":                    {always(reply{body: `{"list":[],"nextPageToken":7}`}), 1},
+		"a token of 5 kB":             {always(reply{body: `{"list":[],"nextPageToken":"` + strings.Repeat("x", 5000) + `"}`}), 1},
+		"no end": {func(n int, _ *http.Request) reply {
 			return reply{body: `{"list":[],"nextPageToken":"` + strings.Repeat("x", n) + `"}`}
-		},
+		}, maxConnectorPages},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := &fakeC1{api: page}
-			c, _ := newClient(t, f)
-			_, err := c.listsConnector(t.Context(), "app", "conn")
+			f := &fakeC1{api: c.page}
+			client, _ := newClient(t, f)
+			_, err := client.listsConnector(t.Context(), "app", "conn")
 			requireReason(t, err, ReasonUnavailable)
-			require.LessOrEqual(t, len(f.requests), maxConnectorPages)
+			require.Len(t, f.requests, c.requests)
 		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"testing"
@@ -80,52 +81,60 @@ func TestSigningSecretsOfAnyIssuerAreTaken(t *testing.T) {
 
 // disguises are spellings in which a secret reaches a config.
 func disguises(secret string) map[string]string {
-	key := secret[strings.LastIndex(secret, ":")+1:]
-	jwk, _ := base64.RawURLEncoding.DecodeString(key)
 	fullWidth := strings.Map(func(r rune) rune {
 		if r > ' ' && r <= '~' {
 			return r + 0xfee0
 		}
 		return r
 	}, secret[:40]) + secret[40:]
+	all := map[string]string{
+		"byte-order mark":        "\ufeff" + secret,
+		"zero-width space":       "secret-\u200btoken" + secret[12:],
+		"zero-width in the key":  secret[:60] + "\u200d" + secret[60:],
+		"tag character":          "\U000e0073" + secret,
+		"variation selector":     "secret\ufe0f-token" + secret[12:],
+		"double quotes":          `"` + secret + `"`,
+		"single quotes":          `'` + secret + `'`,
+		"curly quotes":           "“" + secret + "”",
+		"one quote":              `"` + secret,
+		"NAME=":                  "BATON_CLIENT_SECRET=" + secret,
+		"NAME='":                 "BATON_CLIENT_SECRET='" + secret + "'",
+		"export NAME=":           "export BATON_CLIENT_SECRET=" + secret,
+		"NAME: ":                 "client_secret: " + secret,
+		"JSON":                   `{"client_secret":"` + secret + `"}`,
+		"capital letters":        "Secret-Token" + secret[12:],
+		"upper case":             strings.ToUpper(secret),
+		"percent-encoded colons": strings.ReplaceAll(secret, ":", "%3A"),
+		"encoded twice":          strings.ReplaceAll(secret, ":", "%253a"),
+		"all percent-encoded":    percentEncoded(secret),
+		"JSON escapes":           strings.ReplaceAll(secret, ":", `\u003a`),
+		"hex escapes":            strings.ReplaceAll(secret, ":", `\x3a`),
+		"HTML entities":          strings.ReplaceAll(secret, ":", "&#58;"),
+		"quoted-printable":       strings.ReplaceAll(secret, ":", "=3A"),
+		"full-width":             fullWidth,
+		"full-width colons":      strings.ReplaceAll(secret, ":", "："),
+		"another hyphen":         strings.Replace(secret, "-", "\u2011", 1),
+		"a dash":                 strings.Replace(secret, "-", "–", 1),
+		"an underscore":          strings.Replace(secret, "-", "_", 1),
+		"a space after colons":   strings.ReplaceAll(secret, ":", ": "),
+		"a space before colons":  strings.ReplaceAll(secret, ":", " :"),
+		"spaces within":          "secret - token" + secret[12:],
+		"no-break space":         "secret-token\u00a0" + secret[12:],
+		"base64":                 base64.StdEncoding.EncodeToString([]byte(secret)),
+		"base64 in a name":       "SECRET=" + base64.StdEncoding.EncodeToString([]byte(secret+"\n")),
+		"base64 twice":           b64([]byte(b64([]byte(secret)))),
+		"two of them":            "x " + secret + " " + secret,
+		"an x before it":         "x" + secret,
+	}
+	maps.Copy(all, bareKeys(secret))
+	return all
+}
+
+// bareKeys are what somebody may have cut out of a secret.
+func bareKeys(secret string) map[string]string {
+	key := secret[strings.LastIndex(secret, ":")+1:]
+	jwk, _ := base64.RawURLEncoding.DecodeString(key)
 	return map[string]string{
-		"byte-order mark":         "\ufeff" + secret,
-		"zero-width space":        "secret-\u200btoken" + secret[12:],
-		"zero-width in the key":   secret[:60] + "\u200d" + secret[60:],
-		"tag character":           "\U000e0073" + secret,
-		"variation selector":      "secret\ufe0f-token" + secret[12:],
-		"double quotes":           `"` + secret + `"`,
-		"single quotes":           `'` + secret + `'`,
-		"curly quotes":            "“" + secret + "”",
-		"one quote":               `"` + secret,
-		"NAME=":                   "BATON_CLIENT_SECRET=" + secret,
-		"NAME='":                  "BATON_CLIENT_SECRET='" + secret + "'",
-		"export NAME=":            "export BATON_CLIENT_SECRET=" + secret,
-		"NAME: ":                  "client_secret: " + secret,
-		"JSON":                    `{"client_secret":"` + secret + `"}`,
-		"capital letters":         "Secret-Token" + secret[12:],
-		"upper case":              strings.ToUpper(secret),
-		"percent-encoded colons":  strings.ReplaceAll(secret, ":", "%3A"),
-		"encoded twice":           strings.ReplaceAll(secret, ":", "%253a"),
-		"all percent-encoded":     percentEncoded(secret),
-		"JSON escapes":            strings.ReplaceAll(secret, ":", `\u003a`),
-		"hex escapes":             strings.ReplaceAll(secret, ":", `\x3a`),
-		"HTML entities":           strings.ReplaceAll(secret, ":", "&#58;"),
-		"quoted-printable":        strings.ReplaceAll(secret, ":", "=3A"),
-		"full-width":              fullWidth,
-		"full-width colons":       strings.ReplaceAll(secret, ":", "："),
-		"another hyphen":          strings.Replace(secret, "-", "\u2011", 1),
-		"a dash":                  strings.Replace(secret, "-", "–", 1),
-		"an underscore":           strings.Replace(secret, "-", "_", 1),
-		"a space after colons":    strings.ReplaceAll(secret, ":", ": "),
-		"a space before colons":   strings.ReplaceAll(secret, ":", " :"),
-		"spaces within":           "secret - token" + secret[12:],
-		"no-break space":          "secret-token\u00a0" + secret[12:],
-		"base64":                  base64.StdEncoding.EncodeToString([]byte(secret)),
-		"base64 in a name":        "SECRET=" + base64.StdEncoding.EncodeToString([]byte(secret+"\n")),
-		"base64 twice":            b64([]byte(b64([]byte(secret)))),
-		"two of them":             "x " + secret + " " + secret,
-		"an x before it":          "x" + secret,
 		"the key alone":           key,
 		"the key with its v1":     "v1:" + key,
 		"the key without scheme":  "conductorone.com:v1:" + key,
@@ -157,7 +166,8 @@ func percentEncoded(s string) string {
 
 func TestADisguisedSecretIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
-	secret, _ := newSecret(t)
+	secret, _ := newSecretWith(t, map[string]any{"alg": "~~~~???~~???"}) // with - and _ in its base64url
+	require.Contains(t, secret[len(secretTokenScheme):], "_")
 	for name, disguised := range disguises(secret) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,6 +188,24 @@ func TestADisguisedSecretIsRefusedBeforeAnythingIsSent(t *testing.T) {
 				requireNoPart(t, clean(text, nil), secret)
 			}
 		})
+	}
+}
+
+// What is left of a secret that somebody cut short need not hold a key.
+func TestTheSchemeAloneGivesASecretAway(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"secret-token:x", "SECRET-TOKEN:x", "\ufeffsecret-token:x", "se\u200bcret-token:x", "sec\u3164ret-token:x", `"secret-token":x`,
+		"secret–token:x", "secret\u2212token:x", "secret_token:x", "secrettoken:x", "secret token : x", "ｓｅｃｒｅｔ－ｔｏｋｅｎ：x", "secret-token\ua789x",
+		"secret-token%3Ax", "secret-token%253Ax", "secret-token%25253Ax", "secret%2Dtoken:x", `secret-token\u003ax`, `secret\x2dtoken:x`,
+		"secret-token&#58;x", "secret-token&amp;colon;x", "secret-token=3Ax", "NAME=secret-token:x", "x secret-token:",
+		b64([]byte("secret-token:conductorone.com:v1:abcdef")), b64([]byte(b64([]byte("secret-token:conductorone.com:v1:abcdef")))),
+	} {
+		require.Equal(t, secretToken, findSecret(text), text)
+		require.Error(t, CheckClientSecret(text), text)
+	}
+	for _, text := range []string{"", "secret", "token:", "secret-token", "a secret and a token", "secretary-token:x", "secret-tokens:x"} {
+		require.Equal(t, nothingSecret, findSecret(text), text)
 	}
 }
 

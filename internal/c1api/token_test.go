@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -143,55 +144,66 @@ func TestTokenIsRenewedBeforeItsEnd(t *testing.T) {
 	}
 }
 
+// tokenErrors are the forms in which a token endpoint may say no: OAuth's and
+// C1's own are told, anything else is not.
+var tokenErrors = map[string]refusedToken{
+	"oauth form": {
+		reply{status: 401, body: `{"error":"invalid_client","error_description":"no such client, you sent ` + testPassword + `"}`},
+		ReasonIdentity, "(invalid_client (no such client, you sent [redacted]))",
+	},
+	"oauth form as text": {
+		reply{status: 400, header: map[string]string{"Content-Type": "text/plain; charset=utf-8"}, body: `{"error":"invalid_client","error_description":"no such client"}`},
+		ReasonIdentity, "(invalid_client (no such client))",
+	},
+	"oauth form, odd": {
+		reply{status: 401, body: `{"error":"invalid_client","error_description":{"a":"hidden-upstream-body"}}`},
+		ReasonIdentity, "(invalid_client)",
+	},
+	"oauth form, hostile": {
+		reply{status: 400, body: `{"error":"invalid\nclient\u202e","error_description":"you sent secret%2dtoken%3Aconductorone.com ` + strings.Repeat("x", 5000) + `"}`},
+		ReasonIdentity, "(invalid client ([redacted]))",
+	},
+	"C1 form, with details": {
+		reply{status: 401, body: `{"code":16,"message":"bad\nassertion","details":[{"@type":"x"}],"error":"hidden-upstream-body"}`},
+		ReasonIdentity, "(bad assertion)",
+	},
+	"C1 form with 200":        {reply{body: `{"code":16,"message":"hidden-upstream-body","details":[]}`}, ReasonNotSent, "no token answer"},
+	"an error beside a token": {reply{body: `{"error":"invalid_grant","access_token":"tok"}`}, ReasonIdentity, "invalid_grant"},
+	"a proxy's error":         {reply{status: 403, body: `{"code":403,"message":"hidden-upstream-body"}`}, ReasonIdentity, "refused the client ID or its secret"},
+	"501":                     {reply{status: 501}, ReasonNotSent, "no access token"},
+	"oauth form with 200":     {reply{body: `{"error":"invalid_grant"}`}, ReasonIdentity, "invalid_grant"},
+	"C1 form":                 {reply{status: 400, body: `{"code":3,"message":"bad assertion"}`}, ReasonIdentity, "bad assertion"},
+}
+
+// refusedToken is an answer to a token request and the error that it must
+// become.
+type refusedToken struct {
+	reply reply
+	want  Reason
+	says  string
+}
+
 func TestRefusedTokenRequests(t *testing.T) {
 	t.Parallel()
 	const secretBody = "<html>hidden-upstream-body</html>"
-	for name, c := range map[string]struct {
-		reply reply
-		want  Reason
-		says  string
-	}{
-		"oauth form": {
-			reply{status: 401, body: `{"error":"invalid_client","error_description":"no such client, you sent ` + testPassword + `"}`},
-			ReasonIdentity, "(invalid_client (no such client, you sent [redacted]))",
-		},
-		"oauth form as text": {
-			reply{status: 400, header: map[string]string{"Content-Type": "text/plain; charset=utf-8"}, body: `{"error":"invalid_client","error_description":"no such client"}`},
-			ReasonIdentity, "(invalid_client (no such client))",
-		},
-		"oauth form, odd": {
-			reply{status: 401, body: `{"error":"invalid_client","error_description":{"a":"hidden-upstream-body"}}`},
-			ReasonIdentity, "(invalid_client)",
-		},
-		"oauth form, hostile": {
-			reply{status: 400, body: `{"error":"invalid\nclient\u202e","error_description":"you sent secret%2dtoken%3Aconductorone.com ` + strings.Repeat("x", 5000) + `"}`},
-			ReasonIdentity, "(invalid client ([redacted]))",
-		},
-		"C1 form, with details": {
-			reply{status: 401, body: `{"code":16,"message":"bad\nassertion","details":[{"@type":"x"}],"error":"hidden-upstream-body"}`},
-			ReasonIdentity, "(bad assertion)",
-		},
-		"C1 form with 200":        {reply{body: `{"code":16,"message":"hidden-upstream-body","details":[]}`}, ReasonNotSent, "no token answer"},
-		"an error beside a token": {reply{body: `{"error":"invalid_grant","access_token":"tok"}`}, ReasonIdentity, "invalid_grant"},
-		"a proxy's error":         {reply{status: 403, body: `{"code":403,"message":"hidden-upstream-body"}`}, ReasonIdentity, "refused the client ID or its secret"},
-		"501":                     {reply{status: 501}, ReasonNotSent, "no access token"},
-		"oauth form with 200":     {reply{body: `{"error":"invalid_grant"}`}, ReasonIdentity, "invalid_grant"},
-		"C1 form":                 {reply{status: 400, body: `{"code":3,"message":"bad assertion"}`}, ReasonIdentity, "bad assertion"},
-		"bare 403":                {reply{status: 403, body: secretBody}, ReasonIdentity, "refused the client ID or its secret"},
-		"no tenant":               {reply{status: 404, body: secretBody}, ReasonNotSent, "is https://acme.conductor.one a C1 tenant?"},
-		"redirect":                {reply{status: 302, header: map[string]string{"Location": "https://evil.example/"}}, ReasonNotSent, "redirect"},
-		"server error":            {reply{status: 500, body: secretBody}, ReasonNotSent, "no access token"},
-		"unavailable":             {reply{status: 503, header: map[string]string{"Retry-After": "0"}}, ReasonUnavailable, "no access token"},
-		"rate limited":            {reply{status: 429}, ReasonRateLimited, "no access token"},
-		"HTML with 200":           {reply{body: secretBody}, ReasonNotSent, "no token answer"},
-		"empty token":             {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "no token answer"},
-		"endless answer":          {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "no token answer"},
-		"token with newline":      {reply{body: `{"access_token":"a\nb","token_type":"Bearer","expires_in":600}`}, ReasonIdentity, "header"},
-		"DPoP token":              {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "Require DPoP"},
-		"DPoP wanted":             {reply{status: 400, body: `{"error":"use_dpop_nonce"}`}, ReasonIdentity, "Require DPoP"},
-		"DPoP in C1's words":      {reply{status: 401, body: `{"code":16,"message":"a DPoP proof is missing"}`}, ReasonIdentity, "Require DPoP"},
-		"connection refused":      {reply{unsent: errors.New("dial " + secretBody)}, ReasonNotSent, "no access token"},
-	} {
+	all := map[string]refusedToken{
+		"bare 403":           {reply{status: 403, body: secretBody}, ReasonIdentity, "refused the client ID or its secret"},
+		"no tenant":          {reply{status: 404, body: secretBody}, ReasonNotSent, "is https://acme.conductor.one a C1 tenant?"},
+		"redirect":           {reply{status: 302, header: map[string]string{"Location": "https://evil.example/"}}, ReasonNotSent, "redirect"},
+		"server error":       {reply{status: 500, body: secretBody}, ReasonNotSent, "no access token"},
+		"unavailable":        {reply{status: 503, header: map[string]string{"Retry-After": "0"}}, ReasonUnavailable, "no access token"},
+		"rate limited":       {reply{status: 429}, ReasonRateLimited, "no access token"},
+		"HTML with 200":      {reply{body: secretBody}, ReasonNotSent, "no token answer"},
+		"empty token":        {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "no token answer"},
+		"endless answer":     {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "no token answer"},
+		"token with newline": {reply{body: `{"access_token":"a\nb","token_type":"Bearer","expires_in":600}`}, ReasonIdentity, "header"},
+		"DPoP token":         {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "Require DPoP"},
+		"DPoP wanted":        {reply{status: 400, body: `{"error":"use_dpop_nonce"}`}, ReasonIdentity, "Require DPoP"},
+		"DPoP in C1's words": {reply{status: 401, body: `{"code":16,"message":"a DPoP proof is missing"}`}, ReasonIdentity, "Require DPoP"},
+		"connection refused": {reply{unsent: errors.New("dial " + secretBody)}, ReasonNotSent, "no access token"},
+	}
+	maps.Copy(all, tokenErrors)
+	for name, c := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := &fakeC1{token: always(c.reply)}
