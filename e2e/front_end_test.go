@@ -38,6 +38,7 @@ var published = regexp.MustCompile(`^(` +
 	`POST /auth/v1/token|` +
 	`GET /api/v1/auth/introspect|` +
 	`POST /api/v1/apps/connectors/credentials|` +
+	`GET /api/v1/apps|` +
 	`GET /api/v1/apps/[^/]+/connectors|` +
 	`(GET|POST|DELETE) /api/v1/apps/[^/]+/connectors/[^/]+|` +
 	`(GET|POST) /api/v1/apps/[^/]+/connectors/[^/]+/credentials/[^/]+|` +
@@ -228,6 +229,7 @@ func TestNothingDeadIsRetriedForEver(t *testing.T) {
 			"revoked by somebody else": func(e *vaulttest.Engine, id any) { e.Tenant.RevokeCredential(id.(string)) },
 			"ended by a rotation":      func(e *vaulttest.Engine, _ any) { e.Tenant.RotateConnector(e.Tenant.Connector()) },
 			"its connector deleted":    func(e *vaulttest.Engine, _ any) { e.Tenant.DeleteConnector(e.Tenant.Connector()) },
+			"its app deleted":          func(e *vaulttest.Engine, _ any) { e.Tenant.DeleteApp(e.Tenant.Connector().AppID) },
 		} {
 			t.Run(string(form)+"/"+name, func(t *testing.T) {
 				t.Parallel()

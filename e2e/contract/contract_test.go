@@ -173,6 +173,8 @@ func (f *fixture) callWhatTheClientDoesNot(t *testing.T) {
 	}{
 		{http.MethodGet, "/api/v1/apps/" + f.c1.Connector().AppID + "/connectors?page_size=1", "", 2},
 		{http.MethodGet, "/api/v1/apps/never-was/connectors", "", 4},
+		{http.MethodGet, "/api/v1/apps?page_size=1", "", 2},
+		{http.MethodGet, "/api/v1/apps?page_size=many", "", 4},
 		{http.MethodPost, decoys, `{"displayName":"a","annotations":{"planted":"build server"},"userClientCredential":{"userId":"` + f.c1.User() + `"}}`, 2},
 		{http.MethodPost, decoys, `{"displayName":"b","connectorClient":{}}`, 2},
 		{http.MethodPost, decoys, `{"displayName":"c","accessToken":{"subjectUserId":"` + f.c1.User() + `","expiresIn":"3600s"}}`, 2},

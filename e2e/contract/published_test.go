@@ -31,7 +31,7 @@ type publishedRequest struct {
 var publishedRequests = []publishedRequest{
 	{http.MethodGet, pathPattern("/api/v1/auth/introspect"), nil, nil},
 	{http.MethodPost, pathPattern("/api/v1/apps/connectors/credentials"), nil, []string{"appId", "connectorId"}},
-	{http.MethodGet, pathPattern("/api/v1/apps/*"), nil, nil},
+	{http.MethodGet, pathPattern("/api/v1/apps"), []string{"page_size", "page_token"}, nil},
 	{http.MethodGet, pathPattern("/api/v1/apps/*/connectors"), []string{"page_size", "page_token"}, nil},
 	{http.MethodGet, pathPattern("/api/v1/apps/*/connectors/*"), nil, nil},
 	{http.MethodGet, pathPattern("/api/v1/apps/*/connectors/*/credentials/*"), nil, nil},

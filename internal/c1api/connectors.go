@@ -15,13 +15,14 @@ import (
 )
 
 const (
+	appsPath       = "/api/v1/apps"
 	connectorPath  = "/api/v1/apps/%s/connectors/%s"
 	connectorsPath = "/api/v1/apps/%s/connectors"
 	credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s"
 
-	connectorPageSize = 100
-	maxConnectorPages = 100
-	maxPageToken      = 4096
+	listPageSize = 100
+	maxListPages = 100
+	maxPageToken = 4096
 )
 
 // GetConnector returns a connector
@@ -76,23 +77,40 @@ func viewedConnector(view object) *Connector {
 }
 
 // listsConnector reports whether C1's list of an app's connectors shows this
-// one, and not as deleted (GET /api/v1/apps/{app_id}/connectors, page by page).
+// one, and not as deleted (GET /api/v1/apps/{app_id}/connectors).
 func (c *Client) listsConnector(ctx context.Context, appID, connectorID string) (bool, error) {
 	k := call{op: "list connectors", effect: reading, method: http.MethodGet}
-	path, err := pathOf(connectorsPath, appID)
-	if err != nil {
+	var err error
+	if k.path, err = pathOf(connectorsPath, appID); err != nil {
 		return false, unsendable(k.op, err)
 	}
-	query := url.Values{"page_size": {strconv.Itoa(connectorPageSize)}}
-	for range maxConnectorPages {
+	return c.lists(ctx, k, func(view object) (found, deleted bool) {
+		connector := viewedConnector(view)
+		return connector != nil && connector.ID == connectorID, connector != nil && !connector.DeletedAt.IsZero()
+	})
+}
+
+// listsApp is the same of an app, and C1's list of all apps (GET /api/v1/apps).
+func (c *Client) listsApp(ctx context.Context, appID string) (bool, error) {
+	k := call{op: "list apps", effect: reading, method: http.MethodGet, path: appsPath}
+	return c.lists(ctx, k, func(app object) (found, deleted bool) {
+		return app.text("id", maxIDLength) == appID, !app.moment("deletedAt").IsZero()
+	})
+}
+
+// lists walks a list page by page until one of its items is the one that is meant,
+// and reports whether that is there and not deleted.
+func (c *Client) lists(ctx context.Context, k call, is func(item object) (found, deleted bool)) (bool, error) {
+	path, query := k.path, url.Values{"page_size": {strconv.Itoa(listPageSize)}}
+	for range maxListPages {
 		k.path = path + "?" + query.Encode()
 		page, err := c.listPage(ctx, k)
 		if err != nil {
 			return false, err
 		}
-		for _, view := range page.list("list") {
-			if connector := viewedConnector(view); connector != nil && connector.ID == connectorID {
-				return connector.DeletedAt.IsZero(), nil
+		for _, item := range page.list("list") {
+			if found, deleted := is(item); found {
+				return !deleted, nil
 			}
 		}
 		next, ok := page.str("nextPageToken")
@@ -100,11 +118,11 @@ func (c *Client) listsConnector(ctx context.Context, appID, connectorID string) 
 		case next == "" && ok:
 			return false, nil
 		case !ok || next == query.Get("page_token") || len(next) > maxPageToken:
-			return false, k.unusable("the list of connectors names no page that could be the next")
+			return false, k.unusable("the list names no page that could be the next")
 		}
 		query.Set("page_token", next)
 	}
-	return false, k.unusable("the list of connectors has too many pages")
+	return false, k.unusable("the list has too many pages")
 }
 
 // listPage asks for one page of a list. An object that has neither of a page's

@@ -166,6 +166,7 @@ func TestAConnectorCredentialIsGoneOnlyWhenC1HoldsItNoLonger(t *testing.T) {
 			t.SetRevokedAnswer(c1test.RevokedShown)
 			t.RevokeCredential(id)
 		}, "deleted since", ""},
+		"its app gone":            {func(t *c1test.Tenant, ref c1test.ConnectorRef, _ string) { t.DeleteApp(ref.AppID) }, "list of apps", ""},
 		"connectors switched off": {func(t *c1test.Tenant, _ c1test.ConnectorRef, _ string) { t.SetConnectorFeature(false) }, "", "may be switched off"},
 		"a proxy's 404": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
 			t.AddFault(c1test.Fault{Object: id, Status: http.StatusNotFound, Body: "<html>"})

@@ -20,7 +20,7 @@ type Existence struct {
 // ConnectorCredentialExistence finds out whether C1 still holds a connector
 // credential. It is gone when C1 shows it as deleted or expired, or when C1 does
 // not know it while it answers for its connector or, if that is gone too, for
-// the connectors of its app. No error and not gone means that C1 shows it alive;
+// the connectors of its app or, if that is gone as well, for all apps. No error and not gone means that C1 shows it alive;
 // an error means that nothing is proven, and its Message says why.
 func (c *Client) ConnectorCredentialExistence(ctx context.Context, appID, connectorID, credentialID string) (Existence, error) {
 	e := evidence{of: aCredential}
@@ -35,6 +35,7 @@ func (c *Client) ConnectorCredentialExistence(ctx context.Context, appID, connec
 			return lookAt(true, err)
 		},
 		askList: func() look { return lookAt(c.listsConnector(ctx, appID, connectorID)) },
+		askApps: func() look { return lookAt(c.listsApp(ctx, appID)) },
 	})
 }
 
@@ -109,6 +110,7 @@ const (
 	askObject             // GET of the credential or decoy
 	askConnector          // GET of its connector
 	askList               // GET of the app's connectors, or of the decoys
+	askApps               // GET of the apps
 )
 
 // sight is what one question was answered with.
@@ -148,6 +150,7 @@ type evidence struct {
 	object     look
 	connector  look // of a credential only
 	list       look
+	apps       look // of a credential only
 	credential *ConnectorCredential
 	decoy      *Decoy
 	now        time.Time // on C1's clock
@@ -164,6 +167,8 @@ func (e *evidence) gather(ask map[question]func() look) (Existence, error) {
 			e.connector = ask[askConnector]()
 		case askList:
 			e.list = ask[askList]()
+		case askApps:
+			e.apps = ask[askApps]()
 		default:
 			found := Existence{Gone: why != "", Why: why, Credential: e.credential, Decoy: e.decoy}
 			if err != nil {
@@ -189,15 +194,17 @@ func (e *evidence) judge() (next question, why string, unproven *Error) {
 	}
 	switch {
 	case e.of == aDecoy:
-		return e.judgeList("decoys", "C1 no longer knows it (404), and its list of decoys is without it")
+		return e.judgeList(askList, e.list, "decoys", "C1 no longer knows it (404), and its list of decoys is without it")
 	case e.connector.sight == notAsked:
 		return askConnector, "", nil
 	case e.connector.sight == shown:
 		return askNothing, "C1 no longer knows it (404), but still its connector", nil
 	case e.connector.sight == nothing:
 		return askNothing, "", e.unproven("its connector", e.connector.err)
-	default: // the connector may be gone too, or all of the feature be switched off
-		return e.judgeList("the app's connectors", "C1 no longer knows it and its connector (404), and its list of the app's connectors is without that")
+	case e.list.sight != unknown: // the connector may be gone too
+		return e.judgeList(askList, e.list, "the app's connectors", "C1 no longer knows it and its connector (404), and its list of the app's connectors is without that")
+	default: // the app may be gone as well, or connectors be switched off
+		return e.judgeList(askApps, e.apps, "apps", "C1 no longer knows it, its connector and its app (404), and its list of apps is without that")
 	}
 }
 
@@ -215,17 +222,20 @@ func (e *evidence) ended() string {
 	}
 }
 
-// judgeList is the last question of both kinds.
-func (e *evidence) judgeList(of, proof string) (next question, why string, unproven *Error) {
-	switch e.list.sight {
-	case notAsked:
-		return askList, "", nil
-	case notThere:
+// judgeList decides by a list that the object, or what it belongs to, must be
+// missing from.
+func (e *evidence) judgeList(ask question, list look, of, proof string) (next question, why string, unproven *Error) {
+	switch {
+	case list.sight == notAsked:
+		return ask, "", nil
+	case list.sight == notThere:
 		return askNothing, proof, nil
-	case shown:
+	case list.sight == shown && ask == askApps:
+		return askNothing, "", e.object.err.proving("yet C1's list of apps shows its app, so connectors may be switched off: this proves nothing")
+	case list.sight == shown:
 		return askNothing, "", e.object.err.proving("yet C1's list of " + of + " shows it, so this 404 proves nothing")
 	default:
-		return askNothing, "", e.unproven("the list of "+of, e.list.err)
+		return askNothing, "", e.unproven("the list of "+of, list.err)
 	}
 }
 

@@ -36,8 +36,8 @@ var (
 
 // row is one line of the table by which the end of something is believed.
 type row struct {
-	of                      subject
-	object, connector, list string
+	of                            subject
+	object, connector, list, apps string
 
 	next   question
 	gone   string // part of the reason
@@ -59,7 +59,10 @@ func evidenceTable() []row {
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", next: askList},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "not there", gone: "the app's connectors is without that"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
-		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", reason: ReasonNotFound, says: "the list of the app's connectors answers 404 too, so the feature may be switched off"},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", next: askApps},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "not there", gone: "its list of apps is without that"},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "shown", reason: ReasonNotFound, says: "shows its app, so connectors may be switched off"},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "404 of C1's", reason: ReasonNotFound, says: "the list of apps answers 404 too, so the feature may be switched off"},
 
 		{of: aDecoy, object: "404 of C1's", next: askList},
 		{of: aDecoy, object: "404 of C1's", list: "not there", gone: "list of decoys is without it"},
@@ -80,6 +83,7 @@ func evidenceTable() []row {
 		rows = append(rows,
 			row{of: aCredential, object: "404 of C1's", connector: sight, reason: second.reason, says: second.says},
 			row{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: sight, reason: second.reason, says: second.says},
+			row{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: sight, reason: second.reason, says: second.says},
 			row{of: aDecoy, object: "404 of C1's", list: sight, reason: second.reason, says: second.says},
 		)
 	}
@@ -89,10 +93,10 @@ func evidenceTable() []row {
 func TestOnlyPositiveEvidenceEndsAnything(t *testing.T) {
 	t.Parallel()
 	for _, r := range evidenceTable() {
-		name := strings.Join([]string{string(r.of), r.object, r.connector, r.list}, "/")
+		name := strings.Join([]string{string(r.of), r.object, r.connector, r.list, r.apps}, "/")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := evidence{of: r.of, object: looks[r.object], connector: looks[r.connector], list: looks[r.list]}
+			e := evidence{of: r.of, object: looks[r.object], connector: looks[r.connector], list: looks[r.list], apps: looks[r.apps]}
 			next, why, err := e.judge()
 			require.Equal(t, r.next, next)
 			require.Equal(t, r.gone != "", why != "", why)
@@ -114,15 +118,19 @@ func TestNothingIsGoneByAnyOtherEvidence(t *testing.T) {
 		for object, own := range looks {
 			for connector, second := range looks {
 				for list, third := range looks {
-					if own.sight == notThere || second.sight == notThere {
-						continue // only a list answers so
+					for apps, fourth := range looks {
+						if own.sight == notThere || second.sight == notThere {
+							continue // only a list answers so
+						}
+						e := evidence{of: of, object: own, connector: second, list: third, apps: fourth}
+						_, why, err := e.judge()
+						const is404 = "404 of C1's"
+						proven := object == is404 && (of == aCredential && connector == "shown" ||
+							list == "not there" && (of == aDecoy || connector == is404) ||
+							of == aCredential && connector == is404 && list == is404 && apps == "not there")
+						require.Equal(t, proven, why != "", "%s: %s, %s, %s, %s", of, object, connector, list, apps)
+						require.False(t, proven && err != nil)
 					}
-					e := evidence{of: of, object: own, connector: second, list: third}
-					_, why, err := e.judge()
-					proven := object == "404 of C1's" && (of == aCredential && connector == "shown" ||
-						list == "not there" && (of == aDecoy || connector == "404 of C1's"))
-					require.Equal(t, proven, why != "", "%s: %s, %s, %s", of, object, connector, list)
-					require.False(t, proven && err != nil)
 				}
 			}
 		}
@@ -269,7 +277,7 @@ func TestEndConnectorCredentialBelievesOnlyC1(t *testing.T) {
 		"404, alive":              {map[string]reply{get: shows}, 2, "", ReasonNotFound, "C1 still shows the credential"},
 		"login page, alive":       {map[string]reply{revoke: {body: `<html>`}, get: shows}, 2, "", ReasonUnknown, "C1 still shows the credential"},
 		"500, deleted":            {map[string]reply{revoke: {status: 500}, get: deleted}, 2, "deleted since", "", ""},
-		"404, nothing proven":     {nil, 4, "", ReasonNotFound, "may be switched off"},
+		"404, nothing proven":     {nil, 5, "", ReasonNotFound, "may be switched off"},
 		"404, C1 is busy":         {map[string]reply{get: {status: 429}}, 2, "", ReasonRateLimited, ""},
 		"500, C1 is busy":         {map[string]reply{revoke: {status: 500}, get: {status: 429}}, 2, "", ReasonUnknown, "not known"},
 		"no right":                {map[string]reply{revoke: {status: 403}}, 1, "", ReasonForbidden, ""},
@@ -318,7 +326,7 @@ func TestTheListOfConnectorsIsWalkedToItsEnd(t *testing.T) {
 		"a token of 5 kB":             {always(reply{body: `{"list":[],"nextPageToken":"` + strings.Repeat("x", 5000) + `"}`}), 1},
 		"no end": {func(n int, _ *http.Request) reply {
 			return reply{body: `{"list":[],"nextPageToken":"` + strings.Repeat("x", n) + `"}`}
-		}, maxConnectorPages},
+		}, maxListPages},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

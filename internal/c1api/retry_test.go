@@ -57,6 +57,10 @@ var everyCall = map[string]struct {
 		_, _, err := c.RotateDecoy(ctx, "decoy1")
 		return err
 	}},
+	"list apps": {reading, `{}`, func(c *Client, ctx context.Context) error {
+		_, err := c.listsApp(ctx, "app")
+		return err
+	}},
 	"list connectors": {reading, `{}`, func(c *Client, ctx context.Context) error {
 		_, err := c.listsConnector(ctx, "app", "conn")
 		return err

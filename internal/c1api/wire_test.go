@@ -22,6 +22,7 @@ var wire = map[string]struct{ method, path, query, body string }{
 	"introspect":                  {"GET", "/api/v1/auth/introspect", "", ""},
 	"get connector":               {"GET", "/api/v1/apps/app/connectors/conn", "", ""},
 	"list connectors":             {"GET", "/api/v1/apps/app/connectors", "page_size=100", ""},
+	"list apps":                   {"GET", "/api/v1/apps", "page_size=100", ""},
 	"rotate connector credential": {"POST", "/api/v1/apps/connectors/credentials", "", `{"appId":"app","connectorId":"conn"}`},
 	"get connector credential":    {"GET", "/api/v1/apps/app/connectors/conn/credentials/cred1", "", ""},
 	"revoke connector credential": {"POST", "/api/v1/apps/app/connectors/conn/credentials/cred1", "", `{}`},

@@ -66,7 +66,7 @@ without authentication; ?tenant=NAME picks another tenant than the port's own.
   GET    barriers/ID?wait=10s  waits for the requests to arrive, and says whether they did
   POST   barriers/ID/release   lets them go on
 
-Operations: token, introspect, listConnectors, getConnector, rotateConnector,
+Operations: token, introspect, listApps, listConnectors, getConnector, rotateConnector,
 getConnectorCredential, revokeConnectorCredential, getDecoy, listDecoys,
 searchDecoys, createDecoy, updateDecoy, deleteDecoy, rotateDecoy, getFinding,
 searchFindings.

@@ -130,6 +130,23 @@ func (t *Tenant) DeleteConnector(ref ConnectorRef) bool {
 	return true
 }
 
+// DeleteApp removes an app with its connectors, whose credentials die with it.
+func (t *Tenant) DeleteApp(appID string) {
+	t.mu.Lock()
+	var refs []ConnectorRef
+	for ref := range t.connectors {
+		if ref.AppID == appID {
+			refs = append(refs, ref)
+		}
+	}
+	delete(t.apps, appID)
+	t.record(Entry{Op: "deleteApp", Object: appID, Detail: outside})
+	t.mu.Unlock()
+	for _, ref := range refs {
+		t.DeleteConnector(ref)
+	}
+}
+
 // RotateConnector rotates as somebody else would, and returns the credential
 // with its secret. It returns the zero Credential when there is no such
 // connector.

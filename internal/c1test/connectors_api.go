@@ -5,6 +5,7 @@ package c1test
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -157,6 +158,30 @@ func (t *Tenant) handleListConnectors(rq *request) answer {
 	out := connectorList{List: []connectorViewJSON{}, NextPageToken: next, Expanded: []any{}}
 	for _, c := range shown {
 		out.List = append(out.List, c.view())
+	}
+	return ok200(out)
+}
+
+// appJSON is the part of C1's App that the emulator knows.
+type appJSON struct {
+	ID string `json:"id"`
+}
+
+type appList struct {
+	List          []appJSON `json:"list"`
+	NextPageToken string    `json:"nextPageToken"`
+}
+
+// handleListApps is GET /api/v1/apps, ordered by ID.
+func (t *Tenant) handleListApps(rq *request) answer {
+	page, err := pageOfQuery(rq.URL.Query())
+	if err != nil {
+		return badRequest("%v", err)
+	}
+	shown, next := cut(page, slices.Sorted(maps.Keys(t.apps)), func(id string) string { return id })
+	out := appList{List: []appJSON{}, NextPageToken: next}
+	for _, id := range shown {
+		out.List = append(out.List, appJSON{ID: id})
 	}
 	return ok200(out)
 }

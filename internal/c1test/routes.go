@@ -13,6 +13,7 @@ import (
 const (
 	OpToken                     = "token"
 	OpIntrospect                = "introspect"
+	OpListApps                  = "listApps"
 	OpListConnectors            = "listConnectors"
 	OpGetConnector              = "getConnector"
 	OpRotateConnector           = "rotateConnector"
@@ -35,7 +36,7 @@ const (
 func Operations() []string {
 	return []string{
 		OpToken, OpIntrospect,
-		OpListConnectors, OpGetConnector, OpRotateConnector, OpGetConnectorCredential, OpRevokeConnectorCredential,
+		OpListApps, OpListConnectors, OpGetConnector, OpRotateConnector, OpGetConnectorCredential, OpRevokeConnectorCredential,
 		OpGetDecoy, OpListDecoys, OpSearchDecoys, OpCreateDecoy, OpUpdateDecoy, OpDeleteDecoy, OpRotateDecoy,
 		OpGetFinding, OpSearchFindings,
 	}
@@ -65,6 +66,7 @@ var routes = []route{
 	{OpToken, http.MethodPost, "/auth/v1/token", "", (*Tenant).handleToken},
 	{OpIntrospect, http.MethodGet, "/api/v1/auth/introspect", "", (*Tenant).handleIntrospect},
 
+	{OpListApps, http.MethodGet, "/api/v1/apps", "", (*Tenant).handleListApps},
 	{OpRotateConnector, http.MethodPost, "/api/v1/apps/connectors/credentials", FeatureConnectors, (*Tenant).handleRotateConnector},
 	{OpListConnectors, http.MethodGet, "/api/v1/apps/{app_id}/connectors", FeatureConnectors, (*Tenant).handleListConnectors},
 	{OpGetConnector, http.MethodGet, pathConnector, FeatureConnectors, (*Tenant).handleGetConnector},
