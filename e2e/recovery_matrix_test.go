@@ -116,6 +116,7 @@ func (c column) name() string {
 type victim struct {
 	name    string
 	storage string
+	revoked c1test.RevokedAnswer // how C1 shows what has ended
 	kill    func(*testing.T, *vaulttest.Server)
 	restart func(*vaulttest.Server)
 }
@@ -123,12 +124,12 @@ type victim struct {
 func victims() []victim {
 	return []victim{
 		{
-			"the plugin process", vaulttest.Inmem,
+			"the plugin process", vaulttest.Inmem, c1test.RevokedNotFound,
 			func(t *testing.T, s *vaulttest.Server) { s.KillPlugin(t) },
 			func(*vaulttest.Server) {}, // Vault starts it
 		},
 		{
-			"the Vault process", vaulttest.Raft,
+			"the Vault process", vaulttest.Raft, c1test.RevokedShown,
 			func(_ *testing.T, s *vaulttest.Server) { s.Kill() },
 			func(s *vaulttest.Server) { s.Restart() },
 		},
@@ -195,6 +196,9 @@ func killAtEveryStep(t *testing.T, v victim) [][]string {
 	gate := vaulttest.NewStorageGate(t)
 	server := startServer(t, vaulttest.Options{Storage: v.storage, Gate: gate})
 	cells := newCells(t, server)
+	for _, c := range cells {
+		c.c1.SetRevokedAnswer(v.revoked)
+	}
 	// What woke the engine for the rotations until now must not wake it for the
 	// one that dies.
 	untilLookedAt(t, time.Now())
@@ -665,6 +669,8 @@ Columns are what was rotated: a connector whose rotations end the previous
 credential (exclusive) or leave it alive (overlapping), a decoy whose fingerprint
 C1 shows, and one that has none; *leased* with ` + "`rotate_on=read`" + `, *scheduled* with
 ` + "`rotate_on=schedule`" + `, where an operator or a write asked for the rotation.
+C1 answers 404 for a revoked credential in the first table, and shows it as deleted
+in the second.
 
 A cell says where the binding stands when nobody has done anything since:
 

@@ -250,9 +250,12 @@ refused "$login -client-id '$bait_id' -secret-file bait-secret"
 shows 'login failed'
 run "c1-emulator findings -url $c1_url -ca-file c1-ca.pem"
 shows "$planted"
+decoy_id=$(sed -n 's/^ *"decoy_id": *"\([^"]*\)".*/\1/p' <<<"$out" | head -n 1)
 
-bold "Whose copy was it?"
-run "$cli write c1/lookup fingerprint_sha256=$planted"
+bold "Whose copy was it? A finding names the decoy"
+run "$cli write -format=json c1/lookup decoy_id=$decoy_id"
+shows "\"fingerprint_sha256\": \"$planted\""
+shows '"planted"'
 shows 'web-1:/srv/app/.env'
 shows 'bait'
 shows 'pipeline'
