@@ -20,8 +20,9 @@ const (
 
 	// maxAnnotation is the longest value that C1 takes, in characters.
 	maxAnnotation = 256
-	// annotateTimeout bounds what a caller waits for it.
-	annotateTimeout = 10 * time.Second
+	// annotateTimeout bounds what a caller waits for it: after the longest wait for
+	// a turn and the longest request_timeout, that is what is left of Vault's 90 s.
+	annotateTimeout = 4 * time.Second
 )
 
 // annotate writes where the copy just vended goes to the decoy's annotations, if

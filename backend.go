@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -54,7 +53,7 @@ type backend struct {
 	worker   worker
 	work     drainGroup // rotations and settlements under way
 
-	replanning atomic.Bool // somebody plans all checks anew
+	replan replanner
 }
 
 // Factory returns the engine's factory for a plugin of this version, which
@@ -85,6 +84,7 @@ func newBackend(version string, s seams) *backend {
 	}
 	b := &backend{seams: s, version: version, looks: newLookQueue()}
 	b.worker.init()
+	b.replan.wanted.Store(true) // the process before may have died while it was at it
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
 		BackendType:    logical.TypeLogical,

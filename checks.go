@@ -5,8 +5,8 @@ package c1
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -117,7 +117,7 @@ func (t *target) currentAlive() bool {
 // noteDrift takes what a look found, and reports whether it was known.
 func (t *target) noteDrift(drifted string) (known bool) {
 	if t.Current == nil {
-		return true // nothing was vended
+		return false // nothing was vended that could have drifted
 	}
 	if known = drifted != "" && t.Current.Drifted != ""; !known {
 		t.Current.Drifted = drifted
@@ -196,74 +196,81 @@ func (b *backend) noteDecoy(ctx context.Context, t *target, decoy *c1api.Decoy) 
 // death of the process.
 const replanKey = "replan"
 
-// replanChecks plans the checks of all bindings anew if that is marked. It reads
-// each binding once; nobody waits for it.
-func (b *backend) replanChecks(ctx context.Context) error {
-	if !b.replanning.CompareAndSwap(false, true) {
-		return nil // who is at it looks at the mark again when it has ended
-	}
-	defer b.replanning.Store(false)
-	for {
-		mark, err := b.storage.Get(ctx, replanKey)
-		if err != nil || mark == nil {
-			return err
-		}
-		for _, k := range []kind{kindConnector, kindDecoy} {
-			if err := b.replanKind(ctx, k); err != nil {
-				return err
-			}
-		}
-		now, err := b.storage.Get(ctx, replanKey)
-		if err != nil {
-			return err
-		}
-		if now == nil || string(now.Value) == string(mark.Value) {
-			return b.storage.Delete(ctx, replanKey)
-		}
-	}
+// replanner plans the checks of all bindings anew, one at a time. Nobody waits for
+// it.
+type replanner struct {
+	wanted  atomic.Bool // the mark may be there
+	running atomic.Bool
 }
 
-func (b *backend) replanKind(ctx context.Context, k kind) error {
-	names, err := b.storage.List(ctx, bindingKey(k, ""))
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		bind, err := readBinding(ctx, b.storage, k, name)
-		if err != nil {
-			return err
-		}
-		if bind == nil {
-			continue
-		}
-		err = b.change(ctx, bind.Ref, func(t *target) (bool, error) {
-			cfg, err := readConfig(ctx, b.storage)
-			if err != nil || cfg == nil || t.Binding != name {
-				return false, err
-			}
-			return t.replanCheck(cfg.checkEvery(bind), b.now()), nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// replanInBackground runs replanChecks until it has succeeded or the plugin
-// stops; the mark brings back what is left.
+// replanInBackground plans all checks anew if that is marked and nobody is at it.
+// What fails is tried again when Vault wakes the worker next.
 func (b *backend) replanInBackground() {
+	r := &b.replan
+	if !r.wanted.Load() || !r.running.CompareAndSwap(false, true) {
+		return
+	}
 	if !b.work.enter() {
+		r.running.Store(false)
 		return
 	}
 	go func() {
 		defer b.work.leave()
-		ctx := b.worker.ctx
-		if err := b.replanChecks(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			b.Logger().Error("could not plan all checks anew; it goes on when the plugin starts or config is written", "error", err)
+		defer r.running.Store(false)
+		for r.wanted.CompareAndSwap(true, false) {
+			if err := b.replanChecks(b.worker.ctx); err != nil {
+				r.wanted.Store(true)
+				if b.worker.ctx.Err() == nil {
+					b.Logger().Error("could not plan all checks anew; trying again in a minute", "error", err)
+				}
+				return
+			}
 		}
 	}()
+}
+
+// replanChecks reads each binding once, and removes the mark when all of them are
+// planned. A mark that was written meanwhile stays.
+func (b *backend) replanChecks(ctx context.Context) error {
+	mark, err := b.storage.Get(ctx, replanKey)
+	if err != nil || mark == nil {
+		return err
+	}
+	var failed error
+	for _, k := range []kind{kindConnector, kindDecoy} {
+		names, err := b.storage.List(ctx, bindingKey(k, ""))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := b.replanBinding(ctx, k, name); err != nil {
+				failed = err // a busy one does not hold up the others
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	now, err := b.storage.Get(ctx, replanKey)
+	if err != nil || now == nil || string(now.Value) != string(mark.Value) {
+		return err
+	}
+	return b.storage.Delete(ctx, replanKey)
+}
+
+func (b *backend) replanBinding(ctx context.Context, k kind, name string) error {
+	bind, err := readBinding(ctx, b.storage, k, name)
+	if err != nil || bind == nil {
+		return err
+	}
+	return b.change(ctx, bind.Ref, func(t *target) (bool, error) {
+		cfg, err := readConfig(ctx, b.storage)
+		if err != nil || cfg == nil || t.Binding != name {
+			return false, err
+		}
+		return t.replanCheck(cfg.checkEvery(bind), b.now()), nil
+	})
 }

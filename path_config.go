@@ -167,6 +167,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
 	if replan {
+		b.replan.wanted.Store(true)
 		b.replanInBackground()
 	}
 	return nil, nil

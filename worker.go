@@ -49,12 +49,12 @@ func (b *backend) wakeWorker() {
 	if b.storage == nil || !b.mayWrite() {
 		return
 	}
+	b.replanInBackground()
 	w := &b.worker
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.running && w.ctx.Err() == nil {
 		w.running = true
-		b.replanInBackground() // if the process died while it was at it
 		go b.dispatch()
 	}
 }
