@@ -174,7 +174,7 @@ func (e *Emulator) Close() error {
 func (e *Emulator) stop() error {
 	var errs []error
 	for _, t := range e.tenants {
-		errs = append(errs, t.server.stop())
+		errs = append(errs, t.server.close())
 	}
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@ package c1test_test
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -319,4 +320,24 @@ func TestStartRefusesBadOptions(t *testing.T) {
 		_, err := c1test.Start(o)
 		assert.Error(t, err, name)
 	}
+}
+
+func TestATenantThatIsDownRefusesAndComesUpOnItsPort(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	addr := strings.TrimPrefix(f.URL(), "http://")
+	for range 3 {
+		f.SetDown(true)
+		_, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+		require.ErrorContains(t, err, "refused")
+		f.SetDown(false)
+		connection, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+		require.NoError(t, err)
+		require.NoError(t, connection.Close())
+	}
+	f.SetDown(true)
+	require.NoError(t, f.emulator.Close())
+	free, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
+	require.NoError(t, err, "a closed emulator holds nothing")
+	require.NoError(t, free.Close())
 }

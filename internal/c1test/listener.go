@@ -26,6 +26,7 @@ type listener struct {
 	mu     sync.Mutex
 	server *http.Server // nil while down
 	socket net.Listener
+	held   *heldPort // the port while down, where it can be held
 }
 
 func listen(addr string, ca *authority, h http.Handler) (*listener, error) {
@@ -39,8 +40,7 @@ func (l *listener) start() error {
 	if l.server != nil {
 		return nil
 	}
-	var config net.ListenConfig
-	socket, err := config.Listen(context.Background(), "tcp", l.addr)
+	socket, err := l.listen()
 	if err != nil {
 		return fmt.Errorf("listen for C1 requests: %w", err)
 	}
@@ -79,6 +79,31 @@ func (l *listener) stop() error {
 	l.server = nil
 	err := server.Close()
 	_ = l.socket.Close() // in case the server had not begun to serve it
+	if held, failed := holdPort(l.addr); failed == nil {
+		l.held = held // or it may be somebody else's when the tenant comes up again
+	}
+	return err
+}
+
+// listen takes the port, which is the same one each time.
+func (l *listener) listen() (net.Listener, error) {
+	if held := l.held; held != nil {
+		l.held = nil
+		return held.listen()
+	}
+	var config net.ListenConfig
+	return config.Listen(context.Background(), "tcp", l.addr)
+}
+
+// close is stop for good: it gives the port up.
+func (l *listener) close() error {
+	err := l.stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held != nil {
+		l.held.close()
+		l.held = nil
+	}
 	return err
 }
 

@@ -30,6 +30,8 @@ func (o *offline) stop() error {
 	return nil
 }
 
+func (o *offline) close() error { return o.stop() }
+
 // RoundTrip implements http.RoundTripper: it hands a request to an offline
 // tenant as a connection would, hooks of net/http/httptrace included.
 func (t *Tenant) RoundTrip(r *http.Request) (*http.Response, error) {

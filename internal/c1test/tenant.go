@@ -47,7 +47,8 @@ type Tenant struct {
 // port is where a tenant is reached.
 type port interface {
 	start() error
-	stop() error
+	stop() error  // until the next start, at the same address
+	close() error // for good
 }
 
 func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
