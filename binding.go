@@ -203,7 +203,7 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 		"last_rotation":      "",
 		"credential_id":      "",
 		"fingerprint_sha256": "",
-		"live_leases":        len(t.Retire),
+		"live_leases":        t.liveLeases(name),
 	}
 	if k == kindDecoy {
 		seen := t.Decoy
@@ -212,12 +212,24 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 		}
 		data["last_used_at"], data["disabled"], data["checked_at"] = rfc3339(seen.LastUsedAt), seen.Disabled, rfc3339(t.CheckedAt)
 	}
-	if cur := t.Current; cur != nil {
+	if cur := t.Current; cur != nil && t.vendedBy(t.Version, name) {
 		data["last_rotation"] = rfc3339(cur.RotatedAt)
 		data["credential_id"] = cur.CredentialID
 		data["fingerprint_sha256"] = cur.Fingerprint
 	}
 	return data, bind, nil
+}
+
+// liveLeases counts what was vended under a binding of this name and whose end is
+// planned.
+func (t *target) liveLeases(name string) int {
+	n := 0
+	for _, r := range t.Retire {
+		if t.vendedBy(r.Version, name) {
+			n++
+		}
+	}
+	return n
 }
 
 // problemList is problems in a form and order that a person reads.

@@ -130,7 +130,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	increment := req.Secret.Increment
 	if t != nil && t.Version > l.Version {
 		// Vault works out the new end from the increment and this maximum.
-		now := time.Now()
+		now := b.now()
 		maxTTL = max(l.ExpiresAt.Sub(req.Secret.IssueTime), now.Sub(req.Secret.IssueTime)+time.Second).Truncate(time.Second)
 		increment = max(l.ExpiresAt.Sub(now), time.Second)
 		resp.AddWarning(fmt.Sprintf("not extended: version %d of %s was superseded by version %d", l.Version, l.Ref, t.Version))
@@ -142,7 +142,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	for _, warning := range warnings {
 		resp.AddWarning(warning)
 	}
-	l.ExpiresAt = time.Now().Add(ttl)
+	l.ExpiresAt = b.now().Add(ttl)
 	internal, err := l.internalData()
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ func (b *backend) pathHistory(k kind) *framework.Path {
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
-				Summary: "Read the rotation records of a " + string(k) + " binding's target, newest first.",
+				Summary: "Read the rotation records of a " + string(k) + " binding, newest first.",
 				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return readHistory(ctx, req.Storage, k, d)
 				}),
@@ -40,10 +40,13 @@ func (b *backend) pathHistory(k kind) *framework.Path {
 				}}},
 			},
 		},
-		HelpSynopsis: "Who rotated this target, when, why and with which outcome.",
+		HelpSynopsis: "Who rotated this binding's target, when, why and with which outcome.",
 		HelpDescription: `
-Newest first, at most history_limit of them (see config). A failure that repeats
-is counted in one record (repeats). Records never hold a secret; the
+Newest first, at most history_limit of what was handed out (see config), and some
+attempts that handed out nothing. What happened under a binding of another name
+is not shown, though lookup finds it. An attempt that fails like the one before,
+or whose caller hangs up like the one before, is counted in one record (repeats).
+Records never hold a secret; the
 fingerprint is the SHA-256 that C1's findings name.
 `,
 	}
@@ -54,7 +57,8 @@ func readHistory(ctx context.Context, s logical.Storage, k kind, d *framework.Fi
 	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
 		return nil, err
 	}
-	bind, err := readBinding(ctx, s, k, d.Get("name").(string))
+	name := d.Get("name").(string)
+	bind, err := readBinding(ctx, s, k, name)
 	if err != nil || bind == nil {
 		return nil, err
 	}
@@ -65,7 +69,9 @@ func readHistory(ctx context.Context, s logical.Storage, k kind, d *framework.Fi
 	records := []any{}
 	if t != nil {
 		for i := len(t.Records) - 1; i >= 0 && (limit == 0 || len(records) < limit); i-- {
-			records = append(records, recordFields(t.Records[i]))
+			if t.Records[i].Binding == name {
+				records = append(records, recordFields(t.Records[i]))
+			}
 		}
 	}
 	return &logical.Response{Data: map[string]any{"records": records}}, nil

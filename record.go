@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -69,19 +70,49 @@ type record struct {
 	Repeats      int       `json:"repeats,omitempty"` // equal failures that followed
 }
 
-// addRecord appends a record. A failure that repeats the one before is counted
-// in it, so that a caller in a retry loop cannot push out who was issued what.
+// addRecord appends a record. An attempt that failed like the one before, or whose
+// caller had gone like that one's, is counted in it: a client in a retry loop must
+// not push out who was issued what.
 func (t *target) addRecord(r record) {
-	if n := len(t.Records); n > 0 && r.Outcome == outcomeFailed {
-		last := &t.Records[n-1]
-		if last.Outcome == outcomeFailed && last.Error == r.Error && last.Reason == r.Reason {
-			last.Repeats++
-			last.FinishedAt = r.FinishedAt
-			last.RequestID = r.RequestID
-			return
-		}
-	}
 	t.Records = append(t.Records, r)
+	t.foldNewest()
+}
+
+// foldNewest counts the newest record in the one before, if it says the same.
+func (t *target) foldNewest() {
+	n := len(t.Records)
+	if n < 2 || !t.Records[n-2].folds(t.Records[n-1]) {
+		return
+	}
+	before, newest := t.Records[n-2], t.Records[n-1]
+	t.forget(before)
+	newest.Repeats, newest.StartedAt = before.Repeats+1, before.StartedAt
+	t.Records = append(slices.Clone(t.Records[:n-2]), newest)
+}
+
+// folds reports whether a newer record says nothing more than that the same
+// happened again.
+func (r record) folds(newer record) bool {
+	switch {
+	case r.Outcome != newer.Outcome || r.Reason != newer.Reason || r.Binding != newer.Binding:
+		return false
+	case r.Outcome == outcomeFailed:
+		return r.Error == newer.Error
+	default:
+		return r.Outcome == outcomeUndelivered && r.EntityID == newer.EntityID && r.DisplayName == newer.DisplayName &&
+			(r.CredentialID == "" || !r.EndedAt.IsZero())
+	}
+}
+
+// handedOut reports whether somebody was given the material.
+func (r record) handedOut() bool { return r.Outcome == outcomeIssued || r.Outcome == outcomeStored }
+
+// forget marks what the index holds of a record that is kept no longer.
+func (t *target) forget(r record) {
+	if r.handedOut() {
+		t.Forgotten++
+	}
+	t.pruned = append(t.pruned, r.indexKeys()...)
 }
 
 // recordOf returns the record of a version, or nil.
@@ -104,32 +135,37 @@ func (t *target) recordOfRequest(requestID string) *record {
 	return nil
 }
 
-// pruneRecords keeps the newest records up to the limit and returns the entries
-// of the index that lead to none of them any more.
-func (t *target) pruneRecords() (gone []string) {
-	if t.historyLimit <= 0 || len(t.Records) <= t.historyLimit {
-		return nil
+// maxOtherRecords is how many records are kept of attempts that handed out nothing.
+const maxOtherRecords = 10
+
+// pruneRecords keeps the newest records: up to the limit of what was handed out,
+// which only what was handed out later pushes out, and some of the others.
+func (t *target) pruneRecords() {
+	if t.historyLimit <= 0 {
+		return
 	}
-	n := len(t.Records) - t.historyLimit
-	dropped := t.Records[:n]
-	t.Records = t.Records[n:]
-	kept := map[string]bool{} // a decoy keeps its client ID
-	for i := range t.Records {
-		for _, key := range t.Records[i].indexKeys() {
-			kept[key] = true
+	kept := make([]record, 0, len(t.Records))
+	handedOut, others := t.historyLimit, maxOtherRecords
+	for _, r := range slices.Backward(t.Records) {
+		left := &others
+		if r.handedOut() {
+			left = &handedOut
+		}
+		if *left--; *left >= 0 {
+			kept = append(kept, r)
+		} else {
+			t.forget(r)
 		}
 	}
-	for i := range dropped {
-		if dropped[i].Version > 0 {
-			t.Forgotten++
-		}
-		for _, key := range dropped[i].indexKeys() {
-			if !kept[key] {
-				gone = append(gone, key)
-			}
+	slices.Reverse(kept)
+	t.Records = kept
+	inUse := map[string]bool{} // a decoy keeps its client ID
+	for _, r := range kept {
+		for _, key := range r.indexKeys() {
+			inUse[key] = true
 		}
 	}
-	return gone
+	t.pruned = slices.DeleteFunc(t.pruned, func(key string) bool { return inUse[key] })
 }
 
 // recordFields are a record as history and lookup show it.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,7 +80,7 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	if err := b.refuseRepeat(ctx, r); err != nil {
 		return nil, err
 	}
-	if err := b.refuseTooSoon(r); err != nil {
+	if err := b.refuseTooSoon(ctx, r); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -153,7 +154,7 @@ func (b *backend) refuseRepeat(ctx context.Context, r rotation) error {
 		"this request was already sent to C1 for %s (%s) and its answer was lost; another request rotates again", t.Ref, rec.Outcome)
 }
 
-func (b *backend) refuseTooSoon(r rotation) error {
+func (b *backend) refuseTooSoon(ctx context.Context, r rotation) error {
 	t := r.target
 	switch full := len(t.Retire) >= maxPendingRetirements; {
 	case full && r.plan != nil:
@@ -164,19 +165,36 @@ func (b *backend) refuseTooSoon(r rotation) error {
 			"%s has %d credentials whose end is planned, the most one target can have: shorten grace_period", t.Ref, len(t.Retire))
 	}
 	// An unknown outcome heals by the next rotation, which must not have to wait.
-	// The same goes for a caller that never got what was rotated for it.
 	if r.cooldown <= 0 || t.Current == nil || t.Attempt != nil {
 		return nil
 	}
-	if rec := t.recordOf(t.Version); rec != nil && rec.Outcome == outcomeUndelivered {
+	now, next := b.now(), t.Current.RotatedAt.Add(r.cooldown)
+	if !now.Before(next) {
 		return nil
 	}
-	next := t.Current.RotatedAt.Add(r.cooldown)
-	if now := b.now(); now.Before(next) {
-		return failWith(http.StatusTooManyRequests, "%s is cooling down after its last rotation: the next one is allowed in %s, at %s",
-			t.Ref, next.Sub(now).Round(time.Second), rfc3339(next))
+	// Nor must somebody wait while nobody holds anything that is alive, because the
+	// caller of the last rotation had gone.
+	if rec := t.recordOf(t.Version); rec != nil && rec.Outcome == outcomeUndelivered && !b.heldAlive(ctx, r.session, t) {
+		return nil
 	}
-	return nil
+	return failWith(http.StatusTooManyRequests, "%s is cooling down after its last rotation: the next one is allowed in %s, at %s",
+		t.Ref, next.Sub(now).Round(time.Second), rfc3339(next))
+}
+
+// heldAlive reports whether somebody may hold a credential that is alive although
+// a rotation that nobody was given followed. C1 decides: it may have ended the one
+// before, or not. A rotation of a decoy makes all copies before it stale.
+func (b *backend) heldAlive(ctx context.Context, s *session, t *target) bool {
+	for _, rec := range slices.Backward(t.Records) {
+		if !rec.handedOut() || !rec.EndedAt.IsZero() || rec.CredentialID == "" {
+			continue
+		}
+		ctx, cancel := s.bound(ctx)
+		defer cancel()
+		found, err := s.client.ConnectorCredentialExistence(ctx, t.Ref.AppID, t.Ref.ConnectorID, rec.CredentialID)
+		return err != nil || !found.Gone
+	}
+	return false
 }
 
 // begin stores the attempt and the due entry that will settle it, in one round.
@@ -376,6 +394,7 @@ func (b *backend) undelivered(ctx context.Context, s *session, t *target, versio
 		t.Retire = append(t.Retire, retirement{Version: version, CredentialID: rec.CredentialID, At: b.now()})
 		t.retired(version, b.revokeAtC1(ctx, s, t.Ref, rec.CredentialID), b.now())
 	}
+	t.foldNewest()
 	if err := b.storeWithNextLook(ctx, t); err != nil {
 		b.Logger().Error("could not record an undelivered credential; it ends with its planned retirement",
 			"target", t.Ref.String(), "version", version, "error", err)

@@ -385,8 +385,8 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 			passed = append(passed, reason)
 		}
 	}
-	records, forgotten := t.Records, t.Forgotten
-	gone := t.pruneRecords()
+	records, forgotten, pruned := t.Records, t.Forgotten, t.pruned
+	t.pruneRecords()
 
 	value, err := json.Marshal(t)
 	if err != nil {
@@ -404,14 +404,13 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 		})
 	}
 	if err := parallel(writes...); err != nil {
-		t.Attention, t.Records, t.Forgotten = before, records, forgotten
+		t.Attention, t.Records, t.Forgotten, t.pruned = before, records, forgotten, pruned
 		return err
 	}
 	// What is left to drop is only untidy if it stays.
 	for _, reason := range passed {
 		_ = s.Delete(ctx, attentionKey(reason, t.Ref))
 	}
-	t.pruned = append(t.pruned, gone...)
 	return nil
 }
 

@@ -206,6 +206,6 @@ func (b *backend) vended(bind *binding, t *target, m *material, l terms) (*logic
 	}
 	return attachLease(secret, resp, &lease{
 		Ref: t.Ref, Tenant: t.Tenant, Version: t.Version, CredentialID: m.CredentialID, OnLeaseEnd: bind.OnLeaseEnd,
-		TTL: seconds(l.ttl), MaxTTL: seconds(l.maxTTL), ExpiresAt: time.Now().Add(l.ttl),
+		TTL: seconds(l.ttl), MaxTTL: seconds(l.maxTTL), ExpiresAt: b.now().Add(l.ttl),
 	}, l)
 }

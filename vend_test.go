@@ -343,6 +343,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			e.vend("connector-creds/own")
 			rotations := e.c1.Requests(c1test.OpRotateConnector)
 			e.system.become(consts.ReplicationPerformanceStandby)
+			e.b.work.wg.Wait() // for what is written behind the answer
 			e.storage.Storage = readOnlyStorage{e.storage.Storage}
 			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
 			_, err := e.do(context.Background(), newRequest(op, path, nil))
@@ -440,8 +441,9 @@ func TestHistoryKeepsTheNewestAndCountsRepeatedFailures(t *testing.T) {
 	for range 3 {
 		e.vend("connector-creds/hr")
 	}
-	require.Len(t, e.history("connectors/hr"), 3)
-	require.Len(t, e.read("connectors/hr/history").Data["records"], 3)
+	records = e.history("connectors/hr")
+	require.Len(t, records, 4, "three that were issued, and what failed before them")
+	require.Equal(t, outcomeFailed, records[3]["outcome"])
 	require.Len(t, e.must(logical.ReadOperation, "connectors/hr/history", fields("limit", 1)).Data["records"], 1)
 	require.Equal(t, http.StatusNotFound, e.refused(logical.UpdateOperation, "lookup",
 		fields("fingerprint_sha256", first.Data["fingerprint_sha256"])).status, "pruned with its record")
