@@ -31,7 +31,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
-			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target, 1 to 200. Default: 20."},
+			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 200. Default: 20."},
 			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
 			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},

@@ -39,6 +39,7 @@ var exampleTests = map[string]string{
 	"policies/incident-responder.hcl": "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/operator.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/pipeline.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
+	"policies/team.hcl":               "TestATeamBindsItsOwnConnectorsAlone",
 }
 
 func TestEveryExampleIsRunByATest(t *testing.T) {

@@ -122,6 +122,35 @@ func ask(t *testing.T, e *vaulttest.Engine, client *api.Client, method, path str
 	return resp.StatusCode
 }
 
+func TestATeamBindsItsOwnConnectorsAlone(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	own, foreign := e.Tenant.Connector(), e.Tenant.NewConnector("another team's")
+	rules := strings.NewReplacer(`"APP_ID"`, `"`+own.AppID+`"`, `"CONNECTOR_ID"`, `"`+own.ConnectorID+`"`).
+		Replace(examplePolicy(t, e, "policies/team.hcl"))
+	team := e.Client(tokenFor(t, e.Server, e.Mount+"-team", rules))
+	bind := func(name string, app, connector string, more object) error {
+		fields := object{"app_id": app, "connector_id": connector, "rotate_on": "read"}
+		for field, value := range more {
+			fields[field] = value
+		}
+		_, err := team.Logical().Write(e.Path("connectors/"+name), fields)
+		return err
+	}
+	require.NoError(t, bind("hr-okta", own.AppID, own.ConnectorID, object{"cooldown": "1m"}))
+	for _, refused := range []error{
+		bind("hr-other", foreign.AppID, foreign.ConnectorID, nil),
+		bind("hr-other", own.AppID, foreign.ConnectorID, nil),
+		bind("other", own.AppID, own.ConnectorID, nil),
+		bind("hr-okta", own.AppID, own.ConnectorID, object{"on_lease_end": "keep"}),
+	} {
+		requireRefused(t, refused, http.StatusForbidden)
+	}
+	_, err := team.Logical().Delete(e.Path("connectors/hr-okta"))
+	require.NoError(t, err)
+	require.Zero(t, rotations(e))
+}
+
 func TestAPipelineCanPlantButNotRead(t *testing.T) {
 	t.Parallel()
 	e := engineFor(t)

@@ -1,5 +1,5 @@
-# An incident responder: finds out whose copy a finding's fingerprint belongs to,
-# and what else was issued from that binding. Changes nothing, sees no secret.
+# An incident responder: finds out whose copies belong to what a finding names, and
+# what else was issued from that binding. Changes nothing, sees no secret.
 
 path "c1/lookup" {
   capabilities = ["update"]
