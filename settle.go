@@ -94,6 +94,7 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 		t.historyLimit = s.config.HistoryLimit
 		if attemptDue {
 			b.settleAttempt(ctx, s, t, out)
+			verifyDue = verifyDue && !now.Before(t.VerifyAt) // it may have planned a later one
 		}
 		if verifyDue {
 			if err := b.lookAgain(ctx, s, t, out); err != nil {

@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -400,4 +401,26 @@ func TestWhatSettlingFindsPushesOutNothingThatWasIssued(t *testing.T) {
 	e.b.work.wg.Wait()
 	require.Nil(t, pointer(first), "what was issued later pushes it out, with its entry of the index")
 	require.NotNil(t, pointer(second))
+}
+
+// After a downtime an attempt and the check of the credential before it fall due
+// together. What the attempt's settling plans must not be swallowed by the check.
+func TestTheSecondLookSurvivesADowntime(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	id := e.scheduledDecoy("bait", c1test.KindAccessToken, "rotation_period", "9000h", "check_period", "10m")
+	late := make(chan struct{})
+	e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, CommitLate: late, Times: 1})
+	require.Equal(t, http.StatusConflict, e.refused(logical.UpdateOperation, "decoys/bait/rotate", nil).status)
+	require.False(t, e.state(decoyTarget(id)).VerifyAt.IsZero(), "the check is planned still")
+	held := e.c1.DecoyFingerprint(id)
+	e.after(2 * time.Hour)
+	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"], "C1 has not rotated, as far as it shows")
+
+	close(late)
+	require.Eventually(t, func() bool { return e.c1.DecoyFingerprint(id) != held }, 10*time.Second, time.Millisecond)
+	e.after(2 * time.Minute)
+	e.after(2 * time.Minute)
+	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+	require.Equal(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"], "what readers hold is good")
 }
