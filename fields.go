@@ -7,10 +7,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
 const (
@@ -95,12 +96,7 @@ func validLabel(field, text string) error {
 // zero-width ones and tags. Emoji keep their variation selectors.
 func unseen(r rune) bool {
 	const textStyle, emojiStyle = '\uFE0E', '\uFE0F'
-	switch r {
-	case ' ', textStyle, emojiStyle:
-		return false
-	default:
-		return !unicode.IsPrint(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-	}
+	return r != textStyle && r != emojiStyle && !c1api.Visible(r)
 }
 
 // clip keeps an error message from repeating 10 kB of input.

@@ -47,17 +47,17 @@ func oneLine(s string) string {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case !isVisible(r):
+		case !Visible(r):
 			return -1
 		}
 		return r
 	}, strings.ToValidUTF8(s, ""))), " ")
 }
 
-// isVisible reports whether a character can be seen. Some that count as letters
+// Visible reports whether a character can be seen. Some that count as letters
 // or marks cannot: fillers and variation selectors, which can carry a hidden
 // text.
-func isVisible(r rune) bool {
+func Visible(r rune) bool {
 	return unicode.IsPrint(r) && r != utf8.RuneError &&
 		!unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

@@ -155,7 +155,7 @@ func fitText(s string, limit int) (fit, changed string) {
 	switch {
 	case fit != line:
 		changed = fmt.Sprintf("is longer than %d characters and was cut", limit)
-	case strings.ContainsFunc(s, func(r rune) bool { return !isVisible(r) }):
+	case strings.ContainsFunc(s, func(r rune) bool { return !Visible(r) }):
 		changed = "held line ends or characters that cannot be shown, which were taken out"
 	}
 	return fit, changed
@@ -215,7 +215,7 @@ func (o object) id(field string) (string, error) {
 // name returns a client ID or the like, which is used as it is or not at all.
 func (o object) name(field string, limit int) (string, error) {
 	value, err := o.secret(field, limit)
-	if err == nil && strings.ContainsFunc(value, func(r rune) bool { return !isVisible(r) }) {
+	if err == nil && strings.ContainsFunc(value, func(r rune) bool { return !Visible(r) }) {
 		err = errors.New("holds characters that cannot be shown")
 	}
 	return value, err

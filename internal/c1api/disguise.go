@@ -116,7 +116,7 @@ func fold(text string) string {
 		switch {
 		case unicode.IsSpace(r):
 			return ' '
-		case !isVisible(r):
+		case !Visible(r):
 			return -1
 		case unicode.Is(unicode.Pd, r), r == '\u2212': // minus
 			return '-'

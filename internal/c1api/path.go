@@ -43,7 +43,7 @@ func idFault(id string) string {
 		return fmt.Sprintf("is longer than %d bytes", maxIDLength)
 	case id == "." || id == "..":
 		return "is . or .., a step in a path"
-	case strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !isVisible(r) }):
+	case strings.ContainsFunc(id, func(r rune) bool { return r == ' ' || !Visible(r) }):
 		return "holds a space, a control character or another that cannot be shown"
 	default:
 		return ""

@@ -88,7 +88,7 @@ func parseClientSecret(secret string) (*jose.JSONWebKey, error) {
 // one.
 func misspelling(secret string) string {
 	switch {
-	case strings.ContainsFunc(secret, func(r rune) bool { return r != ' ' && !isVisible(r) }):
+	case strings.ContainsFunc(secret, func(r rune) bool { return r != ' ' && !Visible(r) }):
 		return "an invisible character is in front of or within it (a byte-order mark?)"
 	case strings.ContainsAny(secret, "\"'`‘’“”"):
 		return "there are quotes around it"
