@@ -558,6 +558,24 @@ func (w *world) agree() {
 	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)
 }
 
+// recordsSince is from when on all records are kept: what began before may be
+// pruned, and C1 may have carried it out late.
+func (w *world) recordsSince(t *target) (since time.Time) {
+	for handedOut, most := range map[bool]int{true: modelRecords, false: maxOtherRecords} {
+		var oldest time.Time
+		n := 0
+		for _, r := range slices.Backward(t.Records) {
+			if r.handedOut() == handedOut {
+				oldest, n = r.StartedAt, n+1
+			}
+		}
+		if n == most {
+			since = later(since, oldest.Add(2*w.timeout))
+		}
+	}
+	return since
+}
+
 // accounts says that each rotation of C1's is on record, or one of those whose
 // outcome is said to have been unknown, and that what must have ended has.
 func (w *world) accounts(s *subjectBinding, t *target) {
@@ -569,14 +587,13 @@ func (w *world) accounts(s *subjectBinding, t *target) {
 			unknown++
 		default:
 			known[r.Fingerprint+r.CredentialID] = r
+			if r.Outcome == outcomeUndelivered {
+				unknown += r.Repeats // counted in this one
+			}
 		}
 	}
 	var lost []string
-	since := time.Time{}
-	if len(t.Records) == modelRecords {
-		// What began before is pruned, and C1 may have carried it out late.
-		since = t.Records[0].StartedAt.Add(2 * w.timeout)
-	}
+	since := w.recordsSince(t)
 	for _, entry := range w.c1.Journal() {
 		if entry.Time.Before(since) || entry.Op != s.op || entry.Object != s.object || strings.Contains(entry.Detail, "outside") || entry.Fingerprint == "" {
 			continue
