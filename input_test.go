@@ -59,14 +59,19 @@ func TestNullMeansNotNamed(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
 	e.writeAll()
+	shown := func(path string) map[string]any {
+		data := e.read(path).Data
+		delete(data, "checked_at") // each write of a binding asks C1
+		return data
+	}
 	for _, path := range []string{"config", "connectors/leased", "decoys/stored"} {
-		before := e.read(path).Data
+		before := shown(path)
 		for field := range e.b.Route(path).Fields {
 			if field == "name" {
 				continue
 			}
 			e.must(logical.UpdateOperation, path, fields(field, nil))
-			require.Equal(t, before, e.read(path).Data, "%s: %s given as null", path, field)
+			require.Equal(t, before, shown(path), "%s: %s given as null", path, field)
 		}
 	}
 	requests := e.c1.Requests(c1test.OpIntrospect)
