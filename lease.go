@@ -121,7 +121,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, req.Storage, l.Ref)
+	t, err := readTarget(ctx, b.store, l.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, _ *fram
 
 // endLeased ends the lease's credential at C1 and in the state.
 func (b *backend) endLeased(ctx context.Context, l *lease) error {
-	s, err := b.session(ctx, b.storage)
+	s, err := b.session(ctx)
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
 		return err
 	}
 	defer unlock()
-	t, err := readTarget(ctx, b.storage, l.Ref)
+	t, err := readTarget(ctx, b.store, l.Ref)
 	if err != nil {
 		return err
 	}

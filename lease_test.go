@@ -228,7 +228,7 @@ func TestRevokeWithoutAnyStateLeavesARetirement(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr")
 	resp := e.vend("connector-creds/hr")
-	require.NoError(t, e.b.storage.Delete(context.Background(), targetPrefix+connectorTarget(ref).key()))
+	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(connectorTarget(ref))))
 	e.c1.AddFault(c1test.Fault{Op: "revokeConnectorCredential", Status: 403, Times: 1})
 	_, err := e.revoke(resp.Secret)
 	require.NoError(t, err)

@@ -233,7 +233,7 @@ func TestConfigIdentityIsReplacedWithItsSecret(t *testing.T) {
 	id := e.c1.PlainIdentity()
 	e.write("config", "client_id", id.ClientID, "client_secret", id.ClientSecret)
 	require.Equal(t, authClientSecret, e.read("config").Data["authentication"])
-	cfg, err := readConfig(context.Background(), e.storage)
+	cfg, err := readConfig(context.Background(), e.disk())
 	require.NoError(t, err)
 	require.Empty(t, cfg.AccessToken)
 }

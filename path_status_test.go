@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -47,7 +46,7 @@ func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
 	e := configured(t)
 	for i := range maxListed + 3 {
 		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
-		require.NoError(t, writeTarget(context.Background(), e.b.storage, tgt))
+		require.NoError(t, writeTarget(context.Background(), e.b.store, tgt))
 	}
 	s := e.read("status").Data
 	require.Equal(t, maxListed+3, s["ambiguous"])
@@ -95,15 +94,13 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
 	ref := connectorTarget(e.c1.Connector())
 	e.clock.advance(2 * time.Minute)
-	settled := e.state(ref)
+	settled, name := e.state(ref), e.keyOf(targetKey(ref))
 	settled.Attempt.Unknown, settled.Attempt.Settled = "lost", true
-	value, err := json.Marshal(settled)
-	require.NoError(t, err)
 	e.storage.failWhen(func(op, key string) bool {
-		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/"+string(kindDecoy)+"/" {
+		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/" {
 			// The state is stored, and its mark for attention is about to be.
-			require.NoError(t, e.storage.Storage.Put(context.Background(), &logical.StorageEntry{Key: targetPrefix + ref.key(), Value: value}))
-			e.b.InvalidateKey(context.Background(), targetPrefix+ref.key())
+			require.NoError(t, storedTarget.Write(context.Background(), e.disk(), targetKey(ref), settled))
+			e.b.InvalidateKey(context.Background(), name)
 		}
 		return false
 	})
@@ -141,7 +138,7 @@ func TestOverdueCountsWhatWaits(t *testing.T) {
 	require.NoError(t, e.b.feed(t.Context()))
 	require.Equal(t, 1, e.read("status").Data["overdue"])
 	l := e.b.looks.pop(e.clock.now())
-	require.Equal(t, connectorTarget(ref), l.ref)
+	require.Equal(t, e.nameOf(connectorTarget(ref)), l.name)
 	require.Equal(t, 0, e.read("status").Data["overdue"], "it is being worked on")
 	e.b.settleLook(t.Context(), l)
 	require.Equal(t, 0, e.read("status").Data["overdue"])

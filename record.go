@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // What became of a rotation.
@@ -106,14 +108,14 @@ func (t *target) recordOfRequest(requestID string) *record {
 
 // pruneRecords keeps the newest records up to the limit and returns the entries
 // of the index that lead to none of them any more.
-func (t *target) pruneRecords() (gone []string) {
+func (t *target) pruneRecords() (gone []store.Key) {
 	if t.historyLimit <= 0 || len(t.Records) <= t.historyLimit {
 		return nil
 	}
 	n := len(t.Records) - t.historyLimit
 	dropped := t.Records[:n]
 	t.Records = t.Records[n:]
-	kept := map[string]bool{} // a decoy keeps its client ID
+	kept := map[store.Key]bool{} // a decoy keeps its client ID
 	for i := range t.Records {
 		for _, key := range t.Records[i].indexKeys() {
 			kept[key] = true
