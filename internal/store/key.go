@@ -5,6 +5,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -54,7 +55,11 @@ func (s *Store) Name(ctx context.Context, key Key) (string, error) {
 // KeyOf returns the key under which storage holds an entry. It makes the
 // mount's secrets for names if there are none, so it is for writers.
 func (s *Store) KeyOf(ctx context.Context, key Key) (string, error) {
-	return s.keyOf(ctx, key, true)
+	raw, err := s.keyOf(ctx, key, true)
+	if err == nil && raw == "" {
+		err = errors.New("no entry can have such a name")
+	}
+	return raw, err
 }
 
 // find is KeyOf for readers: without secrets for names there is no such entry,
