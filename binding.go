@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -61,12 +60,7 @@ func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
 // storedBinding is how a binding is stored.
 var storedBinding = store.Type[binding]{
 	What: "binding", Format: 1, Copy: (*binding).copied,
-	Check: func(b *binding) error {
-		if b.Ref == (targetRef{}) {
-			return errors.New("it names no target")
-		}
-		return nil
-	},
+	Check: func(b *binding) error { return b.Ref.check() },
 }
 
 // bindingKey is the entry of a binding. The names of both kinds lie together,

@@ -139,7 +139,7 @@ func (b *backend) fly(ctx context.Context, fl *flight, ref targetRef, name strin
 		if t, err = b.targetToRotate(ctx, s, ref, name); err != nil {
 			return err
 		}
-		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version {
+		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version && t.hasMaterial() {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
 		fl.moved = t.NextRotation

@@ -18,8 +18,7 @@ import (
 // entry: the target is named by it.
 const (
 	fingerprintPrefix = "fingerprint/" // + keyed hash of 12 hex digits + / + of all of them
-	clientPrefix      = "client/"      // + keyed hash of the client ID
-	credentialPrefix  = "credential/"  // + keyed hash of the credential ID
+	idPrefix          = "id/"          // + keyed hash of a client ID or a credential ID, which only connectors have
 
 	// fingerprintFolder is how many hex digits of a fingerprint are enough to
 	// look for: C1 shows a prefix where it found a secret published.
@@ -35,22 +34,17 @@ type pointer struct {
 // storedPointer is how a pointer is stored.
 var storedPointer = store.Type[pointer]{
 	What: "pointer to a record", Format: 1,
-	Check: func(p *pointer) error {
-		if p.Ref == (targetRef{}) {
-			return errors.New("it leads nowhere")
-		}
-		return nil
-	},
+	Check: func(p *pointer) error { return p.Ref.check() },
 }
 
 func fingerprintKey(fingerprint string) store.Key {
 	return store.HashedIn(fingerprintPrefix, fingerprint[:fingerprintFolder], fingerprint)
 }
 
-func clientKey(clientID string) store.Key { return store.Hashed(clientPrefix, clientID) }
+func clientKey(clientID string) store.Key { return store.Hashed(idPrefix, "client "+clientID) }
 
 func credentialKey(credentialID string) store.Key {
-	return store.Hashed(credentialPrefix, credentialID)
+	return store.Hashed(idPrefix, "credential "+credentialID)
 }
 
 func hexSHA256(s string) string {
@@ -61,7 +55,7 @@ func hexSHA256(s string) string {
 // indexKeys are the entries that lead to a record, the fingerprint's first.
 func (r *record) indexKeys() []store.Key {
 	var keys []store.Key
-	if r.Fingerprint != "" {
+	if len(r.Fingerprint) > fingerprintFolder {
 		keys = append(keys, fingerprintKey(r.Fingerprint))
 	}
 	if r.ClientID != "" {

@@ -136,6 +136,6 @@ func (b *backend) stillMine(ctx context.Context, t *target, attemptID string) (b
 	case stored.Attempt != nil:
 		return stored.Attempt.ID == attemptID, nil
 	default:
-		return stored.Version == t.Version && stored.Current.RotatedAt.Equal(t.Current.RotatedAt), nil
+		return stored.Version == t.Version && stored.Current != nil && stored.Current.RotatedAt.Equal(t.Current.RotatedAt), nil
 	}
 }

@@ -6,6 +6,7 @@ package c1
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -96,6 +97,9 @@ func leaseOf(req *logical.Request) (*lease, error) {
 	}
 	var l lease
 	if err := json.Unmarshal(raw, &l); err != nil {
+		return nil, fmt.Errorf("the lease's data: %w", err)
+	}
+	if err := l.Ref.check(); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
 	return &l, nil
@@ -192,13 +196,19 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 		return err
 	}
 	if l.Ref.Kind == kindDecoy {
-		return b.change(ctx, l.Ref, func(t *target) (bool, error) {
+		lost := true
+		err := b.change(ctx, l.Ref, func(t *target) (bool, error) {
+			lost = false
 			if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
 				return false, err
 			}
 			t.retired(l.Version, nil, b.now())
 			return true, nil
 		})
+		if err == nil && lost {
+			err = errors.New("there is no state of its target any more")
+		}
+		return err
 	}
 	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
 		return err

@@ -236,6 +236,20 @@ func TestRevokeWithoutAnyStateLeavesARetirement(t *testing.T) {
 	require.False(t, e.alive(resp))
 }
 
+func TestRevokeWithoutAnyStateStillEndsADecoysCopy(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	id := e.bindDecoy("bait", c1test.KindUserClientCredential, "on_lease_end", "rotate")
+	resp := e.write("decoy-creds/bait")
+	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(decoyTarget(id))))
+	_, err := e.revoke(resp.Secret)
+	require.NoError(t, err)
+	require.Equal(t, 1, e.read("status").Data["retiring"])
+	e.after(3 * time.Minute)
+	require.NotEqual(t, resp.Data["fingerprint_sha256"], e.c1.DecoyFingerprint(id), "the copy is dead")
+	require.Equal(t, true, e.read("status").Data["healthy"])
+}
+
 func TestDecoyBaitStaysPlantedByDefault(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

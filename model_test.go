@@ -496,6 +496,26 @@ func (w *world) checkMemory() {
 	}
 }
 
+// checkMarks says that whatever needs a person is marked before the state says so,
+// or status would not tell.
+func (w *world) checkMarks(s *subjectBinding, t *target) {
+	for _, reason := range attentionReasons {
+		_, problem := t.problems()[reason]
+		require.Equal(w, problem, slices.Contains(t.Attention, reason), "%s: %s, and what its state knows of it", s.path, reason)
+		if problem {
+			require.True(w, w.marked(s, reason), "%s: %s is not marked", s.path, reason)
+		}
+	}
+}
+
+func (w *world) marked(s *subjectBinding, reason string) bool {
+	name, err := w.stored.Name(context.Background(), targetKey(s.ref))
+	require.NoError(w, err)
+	there, err := w.stored.Has(context.Background(), markKey(reason, name))
+	require.NoError(w, err)
+	return there
+}
+
 // check runs after every step: no binding looks healthy with a dead credential
 // in it, unless the engine is going to look at it by itself.
 func (w *world) check() {
@@ -507,6 +527,9 @@ func (w *world) check() {
 	w.checkMemory()
 	for _, s := range w.subjects {
 		t := w.state(s)
+		if t != nil {
+			w.checkMarks(s, t)
+		}
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {
 			continue
 		}
@@ -553,6 +576,9 @@ func (w *world) agree() {
 	status, err := w.send(logical.ReadOperation, "status", nil)
 	require.NoError(w, err)
 	require.Equal(w, true, status.Data["healthy"], "%v", status.Data)
+	marks, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, attentionPrefix)
+	require.NoError(w, err)
+	require.Empty(w, marks, "everything has passed, and status drops what is stray")
 	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, duePrefix)
 	require.NoError(w, err)
 	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)

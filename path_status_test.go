@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,6 +111,63 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 		require.Equal(t, 0, status["rotating"])
 		require.Equal(t, false, status["healthy"])
 		require.Len(t, status["attention"], 1)
+	}
+}
+
+// Storage refuses a mark for attention, or the process dies there, and nothing
+// else goes wrong: status never says that all is well.
+func TestStatusIsNeverHealthyOverWhatCouldNotBeMarked(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		rotateOn, reason string
+		fault            c1test.Fault
+		dies             bool // with the first mark
+	}{
+		"ambiguous, leased":              {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, false},
+		"ambiguous, leased, it dies":     {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, true},
+		"failing, scheduled":             {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, false},
+		"failing, scheduled, it dies":    {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, true},
+		"failing, scheduled, unreadable": {rotateOnSchedule, attentionFailing, c1test.Fault{Truncate: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t)
+			ref := e.c1.Connector()
+			data := fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", tc.rotateOn)
+			if tc.rotateOn == rotateOnSchedule {
+				merge(data, "rotation_period", "1h")
+			}
+			e.must(logical.CreateOperation, "connectors/hr", data)
+			tc.fault.Op = c1test.OpRotateConnector
+			e.c1.AddFault(tc.fault)
+			dead := false
+			e.storage.failWhen(func(op, key string) bool {
+				mark := op == "put" && strings.HasPrefix(key, attentionPrefix)
+				dead = dead || mark && tc.dies
+				return mark || dead
+			})
+			if tc.rotateOn == rotateOnRead {
+				e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+			} else {
+				e.clock.advance(time.Hour)
+				_ = e.b.tick(t.Context())
+			}
+			e.storage.failWhen(nil)
+			if tc.dies {
+				e.restart()
+			}
+			told := false
+			for range 6 {
+				e.after(10 * time.Minute)
+				status := e.read("status").Data
+				require.Equal(t, false, status["healthy"], "%v", status)
+				told = told || status[tc.reason] == 1
+			}
+			require.True(t, told)
+			e.c1.ClearFaults()
+			e.write("connector-creds/hr")
+			require.Equal(t, true, e.read("status").Data["healthy"])
+		})
 	}
 }
 

@@ -139,7 +139,11 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 		return err
 	}
 	b.noteDecoy(ctx, t, found.Decoy)
-	if found.Gone || differs(found.Decoy.FingerprintSHA256, t.Current.Fingerprint) {
+	vended := "" // of a state that was lost nobody knows, so the copy counts as alive
+	if t.Current != nil {
+		vended = t.Current.Fingerprint
+	}
+	if found.Gone || differs(found.Decoy.FingerprintSHA256, vended) {
 		return nil
 	}
 	order := rotation{session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded}

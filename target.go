@@ -61,6 +61,16 @@ func (r targetRef) key() string {
 	return string(kindConnector) + "/" + url.PathEscape(r.AppID) + "," + url.PathEscape(r.ConnectorID)
 }
 
+// check says what is wrong with a reference that comes from storage or a lease.
+func (r targetRef) check() error {
+	decoy := r.Kind == kindDecoy && r.DecoyID != ""
+	connector := r.Kind == kindConnector && r.AppID != "" && r.ConnectorID != ""
+	if !decoy && !connector {
+		return errors.New("it names no target")
+	}
+	return nil
+}
+
 func (r targetRef) String() string {
 	if r.Kind == kindDecoy {
 		return "decoy " + r.DecoyID
@@ -291,12 +301,7 @@ func (t *target) dropRetirement(version int) {
 // storedTarget is how a target's state is stored.
 var storedTarget = store.Type[target]{
 	What: "state of a target", Format: 1, Copy: (*target).copied,
-	Check: func(t *target) error {
-		if t.Ref == (targetRef{}) {
-			return errors.New("it names no target")
-		}
-		return nil
-	},
+	Check: func(t *target) error { return t.Ref.check() },
 }
 
 // targetKey is the entry of a target's state. The last part of it also names

@@ -76,7 +76,7 @@ func TestLeasedRotationCostsFourWritesInTwoRoundsAndOneRequest(t *testing.T) {
 	}
 	require.Equal(t, []string{"due", "target"}, prefixes(first), "intent, before C1 is asked")
 	require.Equal(t, []string{"fingerprint", "target"}, prefixes(second), "outcome")
-	require.Equal(t, []string{"client", "credential"}, prefixes(behind), "what nobody waits for")
+	require.Equal(t, []string{"id", "id"}, prefixes(behind), "what nobody waits for")
 	require.Equal(t, 1, e.c1.Requests("")-requests)
 	require.Equal(t, e.keyOf(targetKey(connectorTarget(ref))), second[slices.IndexFunc(second, func(k string) bool { return strings.HasPrefix(k, targetPrefix) })])
 }
