@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 const backendHelp = `
@@ -42,7 +44,7 @@ type backend struct {
 	seams
 	version string
 	node    *node
-	storage *memory
+	store   *store.Store
 
 	sessions sessionCache
 	locks    keyedLocks
@@ -90,7 +92,7 @@ func newBackend(version string, s seams) *backend {
 		BackendType:    logical.TypeLogical,
 		RunningVersion: version,
 		PathsSpecial: &logical.Paths{
-			SealWrapStorage: []string{configKey, targetPrefix},
+			SealWrapStorage: []string{configKey, targetPrefix, store.NamesPrefix},
 		},
 		// Most specific first: the framework takes the first pattern that
 		// matches, and …/rotate or …/history must not read as a name.
@@ -125,10 +127,18 @@ func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error 
 	if err := b.Backend.Setup(ctx, &known); err != nil {
 		return err
 	}
-	b.storage = newMemory(conf.StorageView, b.now)
-	b.due.storage, b.due.now = b.storage, b.now
-	b.due.soon = func(ref targetRef, at time.Time) { b.looks.push(ref, at, 0) }
+	b.store = newStore(conf.StorageView, b.version, b.now)
+	b.due.storage, b.due.now = b.store, b.now
+	b.due.soon = func(name string, at time.Time) { b.looks.push(name, at, 0) }
 	return nil
+}
+
+// newStore returns the engine's store on a mount's storage.
+func newStore(s logical.Storage, version string, now func() time.Time) *store.Store {
+	return store.New(s, store.Options{
+		Now: now, Version: version, Listed: bindingPrefix,
+		Remember: []string{configKey, bindingPrefix, targetPrefix},
+	})
 }
 
 // initialize wakes the worker so that what fell due while no process ran is
@@ -145,7 +155,7 @@ func (b *backend) periodic(context.Context, *logical.Request) error {
 }
 
 func (b *backend) invalidate(_ context.Context, key string) {
-	b.storage.forget(key)
+	b.store.Invalidate(key)
 	switch key {
 	case configKey:
 		b.sessions.drop()
@@ -160,7 +170,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 func (b *backend) clean(ctx context.Context) {
 	b.worker.stop()
 	timeout := defaultRequestTimeout
-	if cfg, err := readConfig(ctx, b.storage); err == nil && cfg != nil {
+	if cfg, err := readConfig(ctx, b.store); err == nil && cfg != nil {
 		timeout = cfg.RequestTimeout
 	}
 	if !b.work.drain(timeout) {
@@ -170,7 +180,7 @@ func (b *backend) clean(ctx context.Context) {
 		b.endEverything(ctx)
 	}
 	b.sessions.drop()
-	b.storage.enable(false)
+	b.store.Enable(false)
 }
 
 // drainGroup counts work that must not be cut short, and can refuse more.

@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 const testVersion = "v0.0.0-test"
@@ -418,10 +419,30 @@ func (e *engine) after(d time.Duration) {
 	require.NoError(e, e.b.tick(context.Background()))
 }
 
+// onDisk is a store that remembers nothing, so that a test sees what is stored.
+func onDisk(s logical.Storage) *store.Store { return newStore(s, testVersion, time.Now) }
+
+// disk is what is stored. Reading and writing it never fails, and is not counted.
+func (e *engine) disk() *store.Store { return onDisk(e.storage.Storage) }
+
+// keyOf returns the key under which storage holds an entry.
+func (e *engine) keyOf(key store.Key) string {
+	e.Helper()
+	raw, err := e.disk().KeyOf(context.Background(), key)
+	require.NoError(e, err)
+	return raw
+}
+
+// nameOf returns the name under which storage knows a target.
+func (e *engine) nameOf(ref targetRef) string {
+	e.Helper()
+	return strings.TrimPrefix(e.keyOf(targetKey(ref)), targetPrefix)
+}
+
 // state reads a target's state from storage.
 func (e *engine) state(ref targetRef) *target {
 	e.Helper()
-	t, err := readTarget(context.Background(), e.storage.Storage, ref)
+	t, err := readTarget(context.Background(), e.disk(), ref)
 	require.NoError(e, err)
 	require.NotNil(e, t, "no state of %s", ref)
 	return t

@@ -9,10 +9,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // Values of rotate_on.
@@ -54,16 +57,41 @@ type binding struct {
 
 func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
 
-func bindingKey(k kind, name string) string { return bindingPrefix + string(k) + "/" + name }
+// storedBinding is how a binding is stored.
+var storedBinding = store.Type[binding]{
+	What: "binding", Format: 1, Copy: (*binding).copied,
+	Check: func(b *binding) error { return b.Ref.check() },
+}
 
-func readBinding(ctx context.Context, s logical.Storage, k kind, name string) (*binding, error) {
-	return readStored(ctx, s, bindingKey(k, name), func(entry *logical.StorageEntry) (*binding, error) {
-		var bind binding
-		if err := entry.DecodeJSON(&bind); err != nil {
-			return nil, fmt.Errorf("stored binding %s: %w", name, err)
+// bindingKey is the entry of a binding. The names of both kinds lie together,
+// and a single letter of the encrypted name tells them apart, so that neither
+// the folder nor the length of a key gives the kind away.
+func bindingKey(k kind, name string) store.Key { return store.Listed(bindingLetter(k) + name) }
+
+func bindingLetter(k kind) string { return string(k)[:1] + "." }
+
+// bindingNames lists the names of a kind's bindings, sorted.
+func bindingNames(ctx context.Context, s *store.Store, k kind) ([]string, error) {
+	all, err := s.ListedNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range all {
+		if name, ok := strings.CutPrefix(name, bindingLetter(k)); ok {
+			names = append(names, name)
 		}
-		return &bind, nil
-	})
+	}
+	return names, nil
+}
+
+// readBinding reads a binding; nil if there is none.
+func readBinding(ctx context.Context, s *store.Store, k kind, name string) (*binding, error) {
+	bind, err := storedBinding.Read(ctx, s, bindingKey(k, name))
+	if store.Unreadable(err) {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return bind, err
 }
 
 // boundAs reads a binding by name, and returns nil unless it points at this target.
@@ -71,7 +99,7 @@ func (b *backend) boundAs(ctx context.Context, ref targetRef, name string) (*bin
 	if name == "" {
 		return nil, nil
 	}
-	bind, err := readBinding(ctx, b.storage, ref.Kind, name)
+	bind, err := readBinding(ctx, b.store, ref.Kind, name)
 	if err != nil || bind == nil || bind.Ref != ref {
 		return nil, err
 	}
@@ -161,18 +189,18 @@ func (b *backend) bindingExists(k kind) framework.ExistenceFunc {
 		if !isName(name) {
 			return false, nil // the write says what is wrong with it
 		}
-		bind, err := readBinding(ctx, req.Storage, k, name)
+		bind, err := readBinding(ctx, b.store, k, name)
 		return bind != nil, err
 	}
 }
 
 // describeBinding answers a binding's read.
-func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind, name string) (map[string]any, *binding, error) {
-	bind, err := readBinding(ctx, s, k, name)
+func (b *backend) describeBinding(ctx context.Context, k kind, name string) (map[string]any, *binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
 		return nil, nil, err
 	}
-	t, err := readTarget(ctx, s, bind.Ref)
+	t, err := readTarget(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -182,7 +210,7 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 	if a := t.Attempt; a != nil && a.Unknown == "" && b.now().After(a.SettleAt) && b.WriteSafeReplicationState() {
 		// Nobody has come to settle it: the process died between the attempt
 		// and its due entry.
-		if _, err := b.due.put(ctx, t.Ref, b.now()); err != nil {
+		if _, err := b.lookAt(ctx, t.Ref, b.now()); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -270,7 +298,7 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 			Summary:   "Read a " + string(k) + " binding and its state. Rotates nothing.",
 			Responses: bindingResponse(targetFields),
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				data, bind, err := b.describeBinding(ctx, req.Storage, k, d.Get("name").(string))
+				data, bind, err := b.describeBinding(ctx, k, d.Get("name").(string))
 				if err != nil || bind == nil {
 					return nil, err
 				}
@@ -297,7 +325,7 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.deleteBinding(ctx, req.Storage, k, d.Get("name").(string), d.Get("revoke").(bool))
+				return b.deleteBinding(ctx, k, d.Get("name").(string), d.Get("revoke").(bool))
 			}),
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},
@@ -324,7 +352,7 @@ func (b *backend) pathListBindings(k kind) *framework.Path {
 					Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "Names of bindings."}},
 				}}},
 				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return listBindings(ctx, req.Storage, k, d)
+					return b.listBindings(ctx, k, d)
 				}),
 			},
 		},
@@ -333,12 +361,12 @@ func (b *backend) pathListBindings(k kind) *framework.Path {
 	}
 }
 
-func listBindings(ctx context.Context, s logical.Storage, k kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) listBindings(ctx context.Context, k kind, d *framework.FieldData) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
 		return nil, err
 	}
-	names, err := s.List(ctx, bindingKey(k, ""))
+	names, err := bindingNames(ctx, b.store, k)
 	if err != nil {
 		return nil, err
 	}

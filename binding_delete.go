@@ -16,13 +16,13 @@ import (
 // deleteBinding removes a binding and the material that Vault stores for it.
 // Credentials that were vended stay as they are, unless the caller wants them
 // ended. The target's records stay: they answer whose copy it was.
-func (b *backend) deleteBinding(ctx context.Context, s logical.Storage, k kind, name string, revoke bool) (*logical.Response, error) {
+func (b *backend) deleteBinding(ctx context.Context, k kind, name string, revoke bool) (*logical.Response, error) {
 	unlock, err := b.lockBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	bind, err := readBinding(ctx, s, k, name)
+	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (b *backend) deleteBinding(ctx context.Context, s logical.Storage, k kind, 
 		if err := b.endTarget(ctx, bind.Ref, mine); err != nil {
 			b.Logger().Warn("could not end what a deleted binding leaves alive; it is tried again", "target", t.Ref.String(), "error", err)
 		}
-		if t, err = readTarget(ctx, b.storage, bind.Ref); err != nil || t == nil {
+		if t, err = readTarget(ctx, b.store, bind.Ref); err != nil || t == nil {
 			return nil, err
 		}
 	}
@@ -57,11 +57,11 @@ func (b *backend) releaseTarget(ctx context.Context, bind *binding, name string,
 		return nil, err
 	}
 	defer unlock()
-	t, err := readTarget(ctx, b.storage, bind.Ref)
+	t, err := readTarget(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, err
 	}
-	if err := b.storage.Delete(ctx, bindingKey(bind.Ref.Kind, name)); err != nil {
+	if err := b.store.Remove(ctx, bindingKey(bind.Ref.Kind, name)); err != nil {
 		return nil, err
 	}
 	if t == nil {

@@ -152,7 +152,7 @@ func TestClaimWithoutItsBindingIsTakenOver(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	// A crash between the two writes of a binding leaves only the claim.
-	require.NoError(t, e.b.storage.Delete(context.Background(), bindingKey(kindConnector, "hr")))
+	require.NoError(t, e.b.store.Remove(context.Background(), bindingKey(kindConnector, "hr")))
 	e.bindConnector("payroll")
 	require.Equal(t, "payroll", e.state(connectorTarget(e.c1.Connector())).Binding)
 }
@@ -260,8 +260,9 @@ func TestListPagesThroughNames(t *testing.T) {
 func TestFailingStorageLeavesNoHalfBinding(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
-	for _, broken := range []string{"get binding/", "get config", "get target/", "put target/", "put binding/"} {
+	for _, broken := range []string{"get binding/", "get config", "get target/", "put target/", "put binding/", "get names/"} {
 		op, prefix, _ := strings.Cut(broken, " ")
+		e.restart() // or nothing of it is read
 		e.storage.failWhen(func(o, k string) bool { return o == op && strings.HasPrefix(k, prefix) })
 		f := e.refused(logical.CreateOperation, "connectors/hr", e.connectorData())
 		require.Equal(t, http.StatusInternalServerError, f.status, broken)

@@ -32,7 +32,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	}
 	defer unlock()
 
-	stored, err := readBinding(ctx, req.Storage, k, name)
+	stored, err := readBinding(ctx, b.store, k, name)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	w := &bindingWrite{
 		name: name, stored: stored, bind: bind, skipInitial: d.Get("skip_initial_rotation").(bool), resp: &logical.Response{},
 	}
-	if w.session, err = b.session(ctx, req.Storage); err != nil {
+	if w.session, err = b.session(ctx); err != nil {
 		return nil, err
 	}
 	if d.Get("verify").(bool) {
@@ -111,19 +111,16 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, e
 	if err != nil {
 		return nil, err
 	}
-	entry, err := logical.StorageEntryJSON(bindingKey(w.bind.Ref.Kind, w.name), w.bind)
-	if err != nil {
-		return nil, err
-	}
+	store := func() error { return storedBinding.Write(ctx, b.store, bindingKey(w.bind.Ref.Kind, w.name), w.bind) }
 	switch now := b.now(); {
 	case w.bind.scheduled():
 		b.planSchedule(t, w, now)
 		if err := b.storeWithNextLook(ctx, t); err != nil {
 			return nil, err
 		}
-		return t, b.storage.Put(ctx, entry)
+		return t, store()
 	case t.Scheduled:
-		if err := b.storage.Put(ctx, entry); err != nil {
+		if err := store(); err != nil {
 			return nil, err
 		}
 		if t.hasMaterial() {
@@ -141,7 +138,7 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, e
 			return nil, err
 		}
 	}
-	return t, b.storage.Put(ctx, entry)
+	return t, store()
 }
 
 // planSchedule makes the target one that the clock rotates, or applies a
@@ -203,17 +200,11 @@ func (b *backend) undoBinding(ctx context.Context, w *bindingWrite) error {
 	return b.change(ctx, w.bind.Ref, func(t *target) (bool, error) {
 		if w.stored == nil {
 			t.Binding = ""
-			if err := b.storage.Delete(ctx, bindingKey(k, w.name)); err != nil {
+			if err := b.store.Remove(ctx, bindingKey(k, w.name)); err != nil {
 				return false, err
 			}
-		} else {
-			entry, err := logical.StorageEntryJSON(bindingKey(k, w.name), w.stored)
-			if err != nil {
-				return false, err
-			}
-			if err := b.storage.Put(ctx, entry); err != nil {
-				return false, err
-			}
+		} else if err := storedBinding.Write(ctx, b.store, bindingKey(k, w.name), w.stored); err != nil {
+			return false, err
 		}
 		t.unschedule()
 		return true, nil
@@ -427,7 +418,7 @@ func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (
 // holds the target's lock.
 func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, changed bool, err error) {
 	ref, tenant := w.bind.Ref, w.session.config.tenant()
-	if t, err = readTarget(ctx, b.storage, ref); err != nil {
+	if t, err = readTarget(ctx, b.store, ref); err != nil {
 		return nil, false, err
 	}
 	if t == nil {
@@ -440,7 +431,7 @@ func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, 
 	}
 	if t.Binding != "" && t.Binding != w.name {
 		// A crash may have left a claim without its binding.
-		other, err := readBinding(ctx, b.storage, ref.Kind, t.Binding)
+		other, err := readBinding(ctx, b.store, ref.Kind, t.Binding)
 		if err != nil {
 			return nil, false, err
 		}

@@ -74,9 +74,9 @@ func (w *weighed) of(do func()) weight {
 	return sum
 }
 
-func (w *weighed) sizeOf(t *testing.T, ref targetRef) int {
+func (w *weighed) sizeOf(t *testing.T, key string) int {
 	t.Helper()
-	entry, err := w.Get(context.Background(), targetPrefix+ref.key())
+	entry, err := w.Get(context.Background(), key)
 	require.NoError(t, err)
 	return len(entry.Value)
 }
@@ -108,7 +108,7 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 			for len(e.state(byClock).Records) < n {
 				until(e.state(byClock).nextLook())
 			}
-			size := w.sizeOf(t, byClock)
+			size := w.sizeOf(t, e.keyOf(targetKey(byClock)))
 			require.LessOrEqual(t, size, most.clockState)
 			if at := e.state(byClock).VerifyAt; !at.IsZero() {
 				check := w.of(func() { until(at) })
@@ -129,7 +129,7 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 				_, err := e.revoke(e.vend("connector-creds/by-lease").Secret)
 				require.NoError(t, err)
 			}
-			size := w.sizeOf(t, byLease)
+			size := w.sizeOf(t, e.keyOf(targetKey(byLease)))
 			require.LessOrEqual(t, size, most.leasedState)
 			var secret *logical.Secret
 			rotation := w.of(func() { secret = e.vend("connector-creds/by-lease").Secret })

@@ -232,13 +232,13 @@ func (b *backend) replanInBackground() {
 // replanChecks reads each binding once, and removes the mark when all of them are
 // planned. A mark that was written meanwhile stays.
 func (b *backend) replanChecks(ctx context.Context) error {
-	mark, err := b.storage.Get(ctx, replanKey)
+	mark, err := b.store.Get(ctx, replanKey)
 	if err != nil || mark == nil {
 		return err
 	}
 	var failed error
 	for _, k := range []kind{kindConnector, kindDecoy} {
-		names, err := b.storage.List(ctx, bindingKey(k, ""))
+		names, err := bindingNames(ctx, b.store, k)
 		if err != nil {
 			return err
 		}
@@ -254,20 +254,20 @@ func (b *backend) replanChecks(ctx context.Context) error {
 	if failed != nil {
 		return failed
 	}
-	now, err := b.storage.Get(ctx, replanKey)
+	now, err := b.store.Get(ctx, replanKey)
 	if err != nil || now == nil || string(now.Value) != string(mark.Value) {
 		return err
 	}
-	return b.storage.Delete(ctx, replanKey)
+	return b.store.Delete(ctx, replanKey)
 }
 
 func (b *backend) replanBinding(ctx context.Context, k kind, name string) error {
-	bind, err := readBinding(ctx, b.storage, k, name)
+	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
 		return err
 	}
 	return b.change(ctx, bind.Ref, func(t *target) (bool, error) {
-		cfg, err := readConfig(ctx, b.storage)
+		cfg, err := readConfig(ctx, b.store)
 		if err != nil || cfg == nil || t.Binding != name {
 			return false, err
 		}

@@ -161,8 +161,7 @@ func TestADriftCheckPeriodTakesEffectAfterADeath(t *testing.T) {
 	e := configured(t)
 	e.write("config", "drift_check_period", 0)
 	ref := e.scheduled("hr", "rotation_period", "1000h")
-	key := bindingKey(kindConnector, "")
-	e.storage.failWhen(func(op, prefix string) bool { return op == "list" && prefix == key })
+	e.storage.failWhen(func(op, prefix string) bool { return op == "list" && prefix == bindingPrefix })
 	e.write("config", "drift_check_period", "1h")
 	e.b.work.wg.Wait()
 	require.True(t, e.state(connectorTarget(ref)).VerifyAt.IsZero())
@@ -277,7 +276,7 @@ func TestDecoyFieldsAreTheDecoysAlone(t *testing.T) {
 		f := e.refused(logical.CreateOperation, "decoys/bait", fields("decoy_id", id, "rotate_on", "write", "check_period", bad))
 		require.Contains(t, f.message, "check_period")
 	}
-	_, err := readBinding(context.Background(), e.storage, kindDecoy, "bait")
+	_, err := readBinding(context.Background(), e.disk(), kindDecoy, "bait")
 	require.NoError(t, err)
 	require.Nil(t, e.read("decoys/bait"))
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/hashicorp/vault/sdk/logical"
-
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
@@ -59,8 +57,8 @@ func (c *sessionCache) peek() *session {
 
 // session reads the config and returns it with its client, or refuses with the
 // way out when there is no config.
-func (b *backend) session(ctx context.Context, s logical.Storage) (*session, error) {
-	cfg, err := readConfig(ctx, s)
+func (b *backend) session(ctx context.Context) (*session, error) {
+	cfg, err := readConfig(ctx, b.store)
 	if err != nil {
 		return nil, err
 	}

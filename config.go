@@ -6,16 +6,15 @@ package c1
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 const (
@@ -101,14 +100,18 @@ func (c *config) authentication() string {
 	}
 }
 
-func readConfig(ctx context.Context, s logical.Storage) (*config, error) {
-	return readStored(ctx, s, configKey, func(entry *logical.StorageEntry) (*config, error) {
+// storedConfig is how the config is stored.
+var storedConfig = store.Type[config]{
+	What: "config", Format: 1, Copy: (*config).copied,
+	New: func() *config {
 		cfg := configDefaults() // for what an older version did not store
-		if err := entry.DecodeJSON(&cfg); err != nil {
-			return nil, fmt.Errorf("stored config: %w", err)
-		}
-		return &cfg, nil
-	})
+		return &cfg
+	},
+}
+
+// readConfig reads the mount's config; nil if there is none.
+func readConfig(ctx context.Context, s *store.Store) (*config, error) {
+	return storedConfig.Read(ctx, s, store.Fixed(configKey))
 }
 
 func (c *config) copied() *config { return copyOf(c) }

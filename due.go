@@ -24,7 +24,7 @@ const (
 )
 
 // dueIndex answers "which targets must be looked at in this minute". An entry
-// due/<minute>/<kind>/<id> carries nothing else; a stray one costs a look.
+// due/<minute>/<name> carries nothing else; a stray one costs a look.
 //
 // Minutes up to the watermark have been looked at. Writers use a later minute,
 // so that each exact minute is listed once and never the whole index. What is
@@ -33,7 +33,7 @@ const (
 type dueIndex struct {
 	storage logical.Storage
 	now     func() time.Time
-	soon    func(ref targetRef, at time.Time)
+	soon    func(name string, at time.Time)
 
 	reached atomic.Int64 // minute whose listing has begun; 0 before the first
 	stored  atomic.Int64 // watermark in storage, as far as known
@@ -43,21 +43,21 @@ func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
 
 func dueMinutePrefix(minute int64) string { return fmt.Sprintf("%s%010d/", duePrefix, minute) }
 
-func dueKey(minute int64, ref targetRef) string { return dueMinutePrefix(minute) + ref.key() }
+func dueKey(minute int64, name string) string { return dueMinutePrefix(minute) + name }
 
-// put asks for a look at the target at the given time, and returns the minute
-// of the entry.
-func (d *dueIndex) put(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
-	minute, err = d.enter(ctx, ref, at)
+// put asks for a look at the target of this name at the given time, and returns
+// the minute of the entry.
+func (d *dueIndex) put(ctx context.Context, name string, at time.Time) (minute int64, err error) {
+	minute, err = d.enter(ctx, name, at)
 	if err == nil && minute > minuteOf(at) {
-		d.soon(ref, at)
+		d.soon(name, at)
 	}
 	return minute, err
 }
 
 // enter stores the entry for a look at the given time or in the minute after,
 // and returns its minute.
-func (d *dueIndex) enter(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
+func (d *dueIndex) enter(ctx context.Context, name string, at time.Time) (minute int64, err error) {
 	// The listing of this minute may be over, or begin while we write; then
 	// nobody would come back to it, so a later one is written as well.
 	minute = max(minuteOf(at), minuteOf(d.now())+1)
@@ -65,7 +65,7 @@ func (d *dueIndex) enter(ctx context.Context, ref targetRef, at time.Time) (minu
 		if reached := d.reached.Load(); minute <= reached {
 			minute = reached + 1
 		}
-		if err := d.storage.Put(ctx, &logical.StorageEntry{Key: dueKey(minute, ref)}); err != nil {
+		if err := d.storage.Put(ctx, &logical.StorageEntry{Key: dueKey(minute, name)}); err != nil {
 			return 0, err
 		}
 		if minute > d.reached.Load() {
@@ -74,30 +74,13 @@ func (d *dueIndex) enter(ctx context.Context, ref targetRef, at time.Time) (minu
 	}
 }
 
-func (d *dueIndex) drop(ctx context.Context, minute int64, ref targetRef) error {
-	return d.storage.Delete(ctx, dueKey(minute, ref))
+func (d *dueIndex) drop(ctx context.Context, minute int64, name string) error {
+	return d.storage.Delete(ctx, dueKey(minute, name))
 }
 
-// list returns the targets to look at in exactly this minute.
-func (d *dueIndex) list(ctx context.Context, minute int64) ([]targetRef, error) {
-	prefix := dueMinutePrefix(minute)
-	kinds, err := d.storage.List(ctx, prefix)
-	if err != nil {
-		return nil, err
-	}
-	var refs []targetRef
-	for _, k := range kinds {
-		ids, err := d.storage.List(ctx, prefix+k)
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range ids {
-			if ref, ok := parseTargetKey(strings.TrimSuffix(k, "/"), id); ok {
-				refs = append(refs, ref)
-			}
-		}
-	}
-	return refs, nil
+// list returns the names of the targets to look at in exactly this minute.
+func (d *dueIndex) list(ctx context.Context, minute int64) ([]string, error) {
+	return d.storage.List(ctx, dueMinutePrefix(minute))
 }
 
 // watermark returns the last minute that is done with, or 0 on a mount that was

@@ -132,14 +132,14 @@ func (b *backend) fly(ctx context.Context, fl *flight, ref targetRef, name strin
 		if bind == nil {
 			return refuse("%s has no rotate_on=schedule any more", name)
 		}
-		s, err := b.session(ctx, b.storage)
+		s, err := b.session(ctx)
 		if err != nil {
 			return err
 		}
-		if t, err = targetToRotate(ctx, b.storage, s, ref, name); err != nil {
+		if t, err = b.targetToRotate(ctx, s, ref, name); err != nil {
 			return err
 		}
-		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version {
+		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version && t.hasMaterial() {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
 		fl.moved = t.NextRotation

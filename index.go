@@ -9,18 +9,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
-	"strings"
 
-	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // The index leads from what an incident starts with to the target and version
 // that it belongs to, so that no lookup walks all targets. A decoy's ID needs no
 // entry: the target is named by it.
 const (
-	fingerprintPrefix = "fingerprint/" // + 12 hex digits + / + the rest
-	clientPrefix      = "client/"      // + SHA-256 of the client ID
-	credentialPrefix  = "credential/"  // + SHA-256 of the credential ID
+	fingerprintPrefix = "fingerprint/" // + keyed hash of 12 hex digits + / + of all of them
+	idPrefix          = "id/"          // + keyed hash of a client ID or a credential ID, which only connectors have
 
 	// fingerprintFolder is how many hex digits of a fingerprint are enough to
 	// look for: C1 shows a prefix where it found a secret published.
@@ -33,13 +31,21 @@ type pointer struct {
 	Version int       `json:"version"`
 }
 
-func fingerprintKey(fingerprint string) string {
-	return fingerprintPrefix + fingerprint[:fingerprintFolder] + "/" + fingerprint[fingerprintFolder:]
+// storedPointer is how a pointer is stored.
+var storedPointer = store.Type[pointer]{
+	What: "pointer to a record", Format: 1,
+	Check: func(p *pointer) error { return p.Ref.check() },
 }
 
-func clientKey(clientID string) string { return clientPrefix + hexSHA256(clientID) }
+func fingerprintKey(fingerprint string) store.Key {
+	return store.HashedIn(fingerprintPrefix, fingerprint[:fingerprintFolder], fingerprint)
+}
 
-func credentialKey(credentialID string) string { return credentialPrefix + hexSHA256(credentialID) }
+func clientKey(clientID string) store.Key { return store.Hashed(idPrefix, "client "+clientID) }
+
+func credentialKey(credentialID string) store.Key {
+	return store.Hashed(idPrefix, "credential "+credentialID)
+}
 
 func hexSHA256(s string) string {
 	sum := sha256.Sum256([]byte(s))
@@ -47,9 +53,9 @@ func hexSHA256(s string) string {
 }
 
 // indexKeys are the entries that lead to a record, the fingerprint's first.
-func (r *record) indexKeys() []string {
-	var keys []string
-	if r.Fingerprint != "" {
+func (r *record) indexKeys() []store.Key {
+	var keys []store.Key
+	if len(r.Fingerprint) > fingerprintFolder {
 		keys = append(keys, fingerprintKey(r.Fingerprint))
 	}
 	if r.ClientID != "" {
@@ -62,15 +68,11 @@ func (r *record) indexKeys() []string {
 }
 
 // writeIndex stores entries that lead to a target's newest version.
-func (b *backend) writeIndex(ctx context.Context, t *target, keys []string) error {
+func (b *backend) writeIndex(ctx context.Context, t *target, keys []store.Key) error {
 	writes := make([]func() error, len(keys))
 	for i, key := range keys {
 		writes[i] = func() error {
-			entry, err := logical.StorageEntryJSON(key, pointer{Ref: t.Ref, Version: t.Version})
-			if err != nil {
-				return err
-			}
-			return b.storage.Put(ctx, entry)
+			return storedPointer.Write(ctx, b.store, key, &pointer{Ref: t.Ref, Version: t.Version})
 		}
 	}
 	return parallel(writes...)
@@ -87,13 +89,13 @@ func (b *backend) restoreIndex(ctx context.Context, t *target) error {
 	if rec == nil {
 		return nil
 	}
-	var missing []string
+	var missing []store.Key
 	for _, key := range rec.indexKeys() {
-		entry, err := b.storage.Get(ctx, key)
+		there, err := b.store.Has(ctx, key)
 		if err != nil {
 			return err
 		}
-		if entry == nil {
+		if !there {
 			missing = append(missing, key)
 		}
 	}
@@ -118,7 +120,7 @@ func (b *backend) behind(ctx context.Context, t *target) {
 			b.Logger().Warn("could not index a rotation; it is done when its outcome is settled", "target", of.Ref.String(), "error", err)
 		}
 		for _, key := range gone {
-			_ = b.storage.Delete(ctx, key)
+			_ = b.store.Remove(ctx, key)
 		}
 	}()
 }
@@ -128,17 +130,23 @@ var errNoRecord = errors.New("no record")
 
 // followIndex returns the target that an entry of the index leads to, and the
 // version's record; errNoRecord when there is none.
-func followIndex(ctx context.Context, s logical.Storage, key string) (*target, *record, error) {
-	entry, err := s.Get(ctx, key)
+func followIndex(ctx context.Context, s *store.Store, key store.Key) (*target, *record, error) {
+	t, rec, err := followPointer(ctx, s, key)
+	if err == nil && !slices.Contains(rec.indexKeys(), key) {
+		return t, nil, errNoRecord
+	}
+	return t, rec, err
+}
+
+// followPointer is followIndex for a key that comes from a listing; the record
+// may be another one's, whose pointer was replaced.
+func followPointer(ctx context.Context, s *store.Store, key store.Key) (*target, *record, error) {
+	p, err := storedPointer.Read(ctx, s, key)
 	if err != nil {
 		return nil, nil, err
 	}
-	if entry == nil {
+	if p == nil {
 		return nil, nil, errNoRecord
-	}
-	var p pointer
-	if err := entry.DecodeJSON(&p); err != nil {
-		return nil, nil, err
 	}
 	t, err := readTarget(ctx, s, p.Ref)
 	if err != nil {
@@ -148,26 +156,8 @@ func followIndex(ctx context.Context, s logical.Storage, key string) (*target, *
 		return nil, nil, errNoRecord
 	}
 	rec := t.recordOf(p.Version)
-	if rec == nil || !slices.Contains(rec.indexKeys(), key) {
+	if rec == nil {
 		return t, nil, errNoRecord
 	}
 	return t, rec, nil
-}
-
-// fingerprintKeys are the entries of all fingerprints that begin with a prefix of
-// at least fingerprintFolder hex digits, sorted.
-func fingerprintKeys(ctx context.Context, s logical.Storage, prefix string) ([]string, error) {
-	folder := fingerprintPrefix + prefix[:fingerprintFolder] + "/"
-	rests, err := s.List(ctx, folder)
-	if err != nil {
-		return nil, err
-	}
-	var keys []string
-	for _, rest := range rests {
-		if strings.HasPrefix(rest, prefix[fingerprintFolder:]) {
-			keys = append(keys, folder+rest)
-		}
-	}
-	slices.Sort(keys)
-	return keys, nil
 }

@@ -129,13 +129,13 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, a *attempt, c
 // stillMine reports whether the stored state waits for the outcome of this
 // attempt, or holds it already in part.
 func (b *backend) stillMine(ctx context.Context, t *target, attemptID string) (bool, error) {
-	stored, err := readTarget(ctx, b.storage, t.Ref)
+	stored, err := readTarget(ctx, b.store, t.Ref)
 	switch {
 	case err != nil || stored == nil:
 		return false, err
 	case stored.Attempt != nil:
 		return stored.Attempt.ID == attemptID, nil
 	default:
-		return stored.Version == t.Version && stored.Current.RotatedAt.Equal(t.Current.RotatedAt), nil
+		return stored.Version == t.Version && stored.Current != nil && stored.Current.RotatedAt.Equal(t.Current.RotatedAt), nil
 	}
 }

@@ -6,6 +6,7 @@ package c1
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -98,6 +99,9 @@ func leaseOf(req *logical.Request) (*lease, error) {
 	if err := json.Unmarshal(raw, &l); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
+	if err := l.Ref.check(); err != nil {
+		return nil, fmt.Errorf("the lease's data: %w", err)
+	}
 	return &l, nil
 }
 
@@ -121,7 +125,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, req.Storage, l.Ref)
+	t, err := readTarget(ctx, b.store, l.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +188,7 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, _ *fram
 
 // endLeased ends the lease's credential at C1 and in the state.
 func (b *backend) endLeased(ctx context.Context, l *lease) error {
-	s, err := b.session(ctx, b.storage)
+	s, err := b.session(ctx)
 	if err != nil {
 		return err
 	}
@@ -192,13 +196,19 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 		return err
 	}
 	if l.Ref.Kind == kindDecoy {
-		return b.change(ctx, l.Ref, func(t *target) (bool, error) {
+		lost := true
+		err := b.change(ctx, l.Ref, func(t *target) (bool, error) {
+			lost = false
 			if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
 				return false, err
 			}
 			t.retired(l.Version, nil, b.now())
 			return true, nil
 		})
+		if err == nil && lost {
+			err = errors.New("there is no state of its target any more")
+		}
+		return err
 	}
 	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
 		return err
@@ -218,7 +228,7 @@ func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
 		return err
 	}
 	defer unlock()
-	t, err := readTarget(ctx, b.storage, l.Ref)
+	t, err := readTarget(ctx, b.store, l.Ref)
 	if err != nil {
 		return err
 	}

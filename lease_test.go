@@ -228,12 +228,26 @@ func TestRevokeWithoutAnyStateLeavesARetirement(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr")
 	resp := e.vend("connector-creds/hr")
-	require.NoError(t, e.b.storage.Delete(context.Background(), targetPrefix+connectorTarget(ref).key()))
+	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(connectorTarget(ref))))
 	e.c1.AddFault(c1test.Fault{Op: "revokeConnectorCredential", Status: 403, Times: 1})
 	_, err := e.revoke(resp.Secret)
 	require.NoError(t, err)
 	e.after(3 * time.Minute)
 	require.False(t, e.alive(resp))
+}
+
+func TestRevokeWithoutAnyStateStillEndsADecoysCopy(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	id := e.bindDecoy("bait", c1test.KindUserClientCredential, "on_lease_end", "rotate")
+	resp := e.write("decoy-creds/bait")
+	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(decoyTarget(id))))
+	_, err := e.revoke(resp.Secret)
+	require.NoError(t, err)
+	require.Equal(t, 1, e.read("status").Data["retiring"])
+	e.after(3 * time.Minute)
+	require.NotEqual(t, resp.Data["fingerprint_sha256"], e.c1.DecoyFingerprint(id), "the copy is dead")
+	require.Equal(t, true, e.read("status").Data["healthy"])
 }
 
 func TestDecoyBaitStaysPlantedByDefault(t *testing.T) {

@@ -78,16 +78,20 @@ func (l *keyedLocks) take(key string, acquire func(*semaphore.Weighted) error) (
 	}, nil
 }
 
-// tryLockTarget takes a target's turn only if nobody has it or waits for it.
-func (b *backend) tryLockTarget(ref targetRef) (unlock func(), err error) {
-	return b.locks.tryLock(targetPrefix + ref.key())
+// tryLockNamed takes a target's turn only if nobody has it or waits for it.
+func (b *backend) tryLockNamed(name string) (unlock func(), err error) {
+	return b.locks.tryLock(targetPrefix + name)
 }
 
 // lockTarget waits for a target's turn, at most lockWait.
 func (b *backend) lockTarget(ctx context.Context, ref targetRef) (unlock func(), err error) {
+	name, err := b.nameOf(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
 	wait, cancel := context.WithTimeout(ctx, b.lockWait)
 	defer cancel()
-	unlock, err = b.locks.lock(wait, targetPrefix+ref.key())
+	unlock, err = b.locks.lock(wait, targetPrefix+name)
 	switch {
 	case err == nil:
 		return unlock, nil
@@ -101,5 +105,5 @@ func (b *backend) lockTarget(ctx context.Context, ref targetRef) (unlock func(),
 
 // lockBinding holds a binding's name while the binding is written or deleted.
 func (b *backend) lockBinding(ctx context.Context, k kind, name string) (unlock func(), err error) {
-	return b.locks.lock(ctx, bindingKey(k, name))
+	return b.locks.lock(ctx, bindingPrefix+bindingLetter(k)+name)
 }

@@ -12,7 +12,7 @@ import (
 // look is a target that will be settled at a time. It holds the minutes whose
 // due entries brought it up, and which are dropped after it was settled.
 type look struct {
-	ref     targetRef
+	name    string // under which storage knows it
 	at      time.Time
 	entries []int64
 	index   int       // in the heap; -1 while it is being settled
@@ -24,27 +24,27 @@ type look struct {
 type lookQueue struct {
 	mu    sync.Mutex
 	heap  lookHeap
-	byRef map[targetRef]*look // queued or being settled
-	open  map[int64]int       // entries of a minute that are not dropped yet
-	dirty bool                // an entry was dropped since the watermark was stored
+	named map[string]*look // queued or being settled
+	open  map[int64]int    // entries of a minute that are not dropped yet
+	dirty bool             // an entry was dropped since the watermark was stored
 	wake  chan struct{}
 }
 
 func newLookQueue() *lookQueue {
-	return &lookQueue{byRef: map[targetRef]*look{}, open: map[int64]int{}, wake: make(chan struct{}, 1)}
+	return &lookQueue{named: map[string]*look{}, open: map[int64]int{}, wake: make(chan struct{}, 1)}
 }
 
 // push asks for a look at a time, on behalf of the due entry in a minute, or of
 // none (0). A target that is queued already is looked at once, at the sooner of
 // both times.
-func (q *lookQueue) push(ref targetRef, at time.Time, minute int64) {
+func (q *lookQueue) push(name string, at time.Time, minute int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	l := q.byRef[ref]
+	l := q.named[name]
 	switch {
 	case l == nil:
-		l = &look{ref: ref, at: at}
-		q.byRef[ref] = l
+		l = &look{name: name, at: at}
+		q.named[name] = l
 		heap.Push(&q.heap, l)
 	case l.index < 0:
 		if l.again.IsZero() || at.Before(l.again) {
@@ -121,7 +121,7 @@ func (q *lookQueue) finish(l *look, n int) {
 		q.requeue(l, l.again)
 		return
 	}
-	delete(q.byRef, l.ref)
+	delete(q.named, l.name)
 	q.signal()
 }
 
@@ -135,7 +135,7 @@ func (q *lookQueue) entriesOf(l *look) []int64 {
 func (q *lookQueue) size() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.byRef)
+	return len(q.named)
 }
 
 // doneUpTo is the last minute, at most the given one, before which no entry is
@@ -160,7 +160,7 @@ func (q *lookQueue) clean() {
 func (q *lookQueue) late(before time.Time) (n int, oldest time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, l := range q.byRef {
+	for _, l := range q.named {
 		if l.index < 0 || l.at.After(before) {
 			continue // being settled, or not late
 		}

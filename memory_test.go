@@ -5,134 +5,17 @@ package c1
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"reflect"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
-
-// slowStorage takes its time (fake time), fails, and may carry out a write that
-// failed: at once, or much later.
-type slowStorage struct {
-	logical.InmemStorage
-	draw func(label string, most int) int
-	late sync.WaitGroup
-}
-
-func (s *slowStorage) pause() { time.Sleep(time.Duration(s.draw("pause", 20)) * time.Millisecond) }
-
-func (s *slowStorage) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
-	s.pause()
-	entry, err := s.InmemStorage.Get(ctx, key)
-	s.pause()
-	return entry, err
-}
-
-func (s *slowStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	s.pause()
-	outcome := s.draw("outcome", 9)
-	switch outcome {
-	case 0:
-		return errStorage
-	case 1:
-		s.late.Go(func() {
-			time.Sleep(time.Duration(s.draw("late", 90)) * time.Second)
-			_ = s.InmemStorage.Put(ctx, entry)
-		})
-		return errStorage
-	}
-	err := s.InmemStorage.Put(ctx, entry)
-	s.pause()
-	if outcome == 2 {
-		return errStorage
-	}
-	return err
-}
-
-// However reads and writes of one target fall together, nobody is given an older
-// version than anybody was given before he asked, and in the end what is
-// remembered is what is stored.
-func TestNobodyReadsAnOlderVersionThanSomebodyHasSeen(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(rt *rapid.T) {
-		inTime := synctest.Test
-		inTime(t, func(*testing.T) { raceReadersAndWriters(rt) })
-	})
-}
-
-func raceReadersAndWriters(rt *rapid.T) {
-	var mu sync.Mutex // rapid draws for one at a time
-	storage := &slowStorage{draw: func(label string, most int) int {
-		mu.Lock()
-		defer mu.Unlock()
-		return rapid.IntRange(0, most).Draw(rt, label)
-	}}
-	m := newMemory(storage, time.Now)
-	m.enable(true)
-	ctx, ref := context.Background(), decoyTarget("d")
-	var seen struct {
-		sync.Mutex
-		version int
-		wrong   []string
-	}
-	read := func() {
-		seen.Lock()
-		atLeast := seen.version
-		seen.Unlock()
-		got, err := readTarget(ctx, m, ref)
-		if got == nil {
-			got = &target{}
-		}
-		seen.Lock()
-		defer seen.Unlock()
-		if err != nil || got.Version < atLeast {
-			seen.wrong = append(seen.wrong, fmt.Sprintf("version %d after %d: %v", got.Version, atLeast, err))
-		}
-		seen.version = max(seen.version, got.Version)
-	}
-	var all sync.WaitGroup
-	for range 4 {
-		all.Go(func() {
-			for range 12 {
-				read()
-				storage.pause()
-			}
-		})
-	}
-	all.Go(func() {
-		for version := range 5 {
-			if err := writeTarget(ctx, m, &target{Ref: ref, Version: version + 1}); err != nil {
-				storage.late.Wait() // the storage itself must not go back
-			}
-			storage.pause()
-		}
-	})
-	all.Wait()
-	storage.late.Wait()
-	time.Sleep(doubtfulFor)
-	read()
-	read()
-	require.Empty(rt, seen.wrong)
-	entry, err := storage.InmemStorage.Get(ctx, targetPrefix+ref.key())
-	require.NoError(rt, err)
-	if entry == nil {
-		require.Nil(rt, recalled[target](m, targetPrefix+ref.key()))
-		return
-	}
-	var stored target
-	require.NoError(rt, entry.DecodeJSON(&stored))
-	require.Equal(rt, stored.Version, recalled[target](m, targetPrefix+ref.key()).Version)
-}
 
 // Whoever gets a copy may change it.
 func TestCopiesOfWhatIsRememberedShareNothing(t *testing.T) {
@@ -189,18 +72,18 @@ func TestOnlyTheNodeThatMayWriteRemembers(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.scheduled("hr")
-	key := targetPrefix + connectorTarget(ref).key()
+	remembered := func() *target { return storedTarget.Recall(e.b.store, targetKey(connectorTarget(ref))) }
 	require.Equal(t, 1, e.read("connector-creds/hr").Data["version"])
-	require.NotNil(t, recalled[target](e.b.storage, key))
+	require.NotNil(t, remembered())
 
 	e.system.become(consts.ReplicationPerformanceStandby)
 	e.b.wakeWorker()
-	require.Nil(t, recalled[target](e.b.storage, key))
+	require.Nil(t, remembered())
 	require.Equal(t, 1, e.read("connector-creds/hr").Data["version"])
-	require.Nil(t, recalled[target](e.b.storage, key))
+	require.Nil(t, remembered())
 	behindItsBack := e.state(connectorTarget(ref))
 	behindItsBack.Version = 2
-	require.NoError(t, writeTarget(context.Background(), e.storage, behindItsBack))
+	require.NoError(t, writeTarget(context.Background(), e.disk(), behindItsBack))
 	require.Equal(t, 2, e.read("connector-creds/hr").Data["version"])
 }
 
@@ -211,32 +94,18 @@ func TestInvalidatedEntriesAreReadAgain(t *testing.T) {
 	e.read("connector-creds/hr")
 	restored := e.state(connectorTarget(ref))
 	restored.Version = 7
-	require.NoError(t, writeTarget(context.Background(), e.storage, restored))
-	e.b.InvalidateKey(context.Background(), targetPrefix+connectorTarget(ref).key())
+	require.NoError(t, writeTarget(context.Background(), e.disk(), restored))
+	e.b.InvalidateKey(context.Background(), e.keyOf(targetKey(connectorTarget(ref))))
 	require.Equal(t, 7, e.read("connector-creds/hr").Data["version"])
 
-	require.NoError(t, e.storage.Delete(context.Background(), bindingKey(kindConnector, "hr")))
-	e.b.InvalidateKey(context.Background(), bindingKey(kindConnector, "hr"))
+	require.NoError(t, e.disk().Remove(context.Background(), bindingKey(kindConnector, "hr")))
+	e.b.InvalidateKey(context.Background(), e.keyOf(bindingKey(kindConnector, "hr")))
 	require.Equal(t, http.StatusBadRequest, e.refused(logical.ReadOperation, "connector-creds/hr", nil).status)
 }
 
-func TestMemoryIsBoundedAndForgottenAtTheEnd(t *testing.T) {
-	t.Parallel()
-	m := newMemory(&logical.InmemStorage{}, time.Now)
-	m.enable(true)
-	for i := range mostRemembered + 10 {
-		require.NoError(t, writeTarget(context.Background(), m, &target{Ref: decoyTarget(fmt.Sprint(i))}))
-	}
-	require.Len(t, m.known, mostRemembered)
-	require.Empty(t, m.writing)
-	require.NoError(t, m.Put(context.Background(), &logical.StorageEntry{Key: dueKey(1, decoyTarget("d"))}))
-	require.Len(t, m.known, mostRemembered, "only what requests read")
-	m.enable(false)
-	require.Empty(t, m.known)
-}
-
 // Exact, per request: what Vault is asked for, each time a call from process to
-// process. The first on a mount that has just started has more to read.
+// process. The first on a mount that has just started has more to read, two of
+// them for what entries are named with.
 func TestCallsToVaultPerRequest(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
@@ -250,10 +119,10 @@ func TestCallsToVaultPerRequest(t *testing.T) {
 		first, later operations
 		system       int // questions about the mount and the node
 	}{
-		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", operations{gets: 2}, operations{}, 0},
-		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 3, puts: 7, deletes: 1}, operations{puts: 7, deletes: 1}, 0},
-		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 3, puts: 6}, operations{puts: 6}, 3},
-		{"a binding's read", logical.ReadOperation, "connectors/own", operations{gets: 2}, operations{}, 0},
+		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", operations{gets: 4}, operations{}, 0},
+		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 5, puts: 7, deletes: 1}, operations{puts: 7, deletes: 1}, 0},
+		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 5, puts: 6}, operations{puts: 6}, 3},
+		{"a binding's read", logical.ReadOperation, "connectors/own", operations{gets: 4}, operations{}, 0},
 	} {
 		e.restart()
 		e.storage.operations()

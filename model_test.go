@@ -25,6 +25,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // The model test plays random histories against the engine with its own worker
@@ -194,6 +195,7 @@ type world struct {
 	emulator  *c1test.Emulator
 	c1        *c1test.Tenant
 	disk      *logical.InmemStorage
+	stored    *store.Store // what is on disk
 	system    *system
 	timeout   time.Duration
 	subjects  []*subjectBinding
@@ -228,6 +230,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	emulator, err := c1test.Start(c1test.Options{Offline: true, Semantics: semantics, RevokedAnswer: revoked})
 	require.NoError(w, err)
 	w.emulator, w.c1, w.disk = emulator, emulator.Default(), &logical.InmemStorage{}
+	w.stored = onDisk(w.disk)
 	w.system = newSystem()
 	w.timeout = time.Duration(rapid.IntRange(2, 30).Draw(w.T, "request_timeout")) * time.Second
 	w.start()
@@ -465,7 +468,7 @@ func (w *world) commitLate(t *rapid.T) {
 
 // state reads a target as it is on disk.
 func (w *world) state(s *subjectBinding) *target {
-	t, err := readTarget(context.Background(), w.disk, s.ref)
+	t, err := readTarget(context.Background(), w.stored, s.ref)
 	require.NoError(w, err)
 	return t
 }
@@ -483,17 +486,34 @@ func (w *world) good(s *subjectBinding, t *target) bool {
 
 // checkMemory says that what is remembered is what is on disk, to the byte.
 func (w *world) checkMemory() {
-	m := w.b.storage
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for key, value := range m.known {
+	for key, value := range w.b.store.Remembered() {
 		entry, err := w.disk.Get(context.Background(), key)
 		require.NoError(w, err)
 		require.NotNil(w, entry, "%s is remembered and not stored", key)
 		remembered, err := json.Marshal(value)
 		require.NoError(w, err)
-		require.JSONEq(w, string(entry.Value), string(remembered), key)
+		require.Equal(w, `{"format":1,`+string(remembered[1:]), string(entry.Value), key)
 	}
+}
+
+// checkMarks says that whatever needs a person is marked before the state says so,
+// or status would not tell.
+func (w *world) checkMarks(s *subjectBinding, t *target) {
+	for _, reason := range attentionReasons {
+		_, problem := t.problems()[reason]
+		require.Equal(w, problem, slices.Contains(t.Attention, reason), "%s: %s, and what its state knows of it", s.path, reason)
+		if problem {
+			require.True(w, w.marked(s, reason), "%s: %s is not marked", s.path, reason)
+		}
+	}
+}
+
+func (w *world) marked(s *subjectBinding, reason string) bool {
+	name, err := w.stored.Name(context.Background(), targetKey(s.ref))
+	require.NoError(w, err)
+	there, err := w.stored.Has(context.Background(), markKey(reason, name))
+	require.NoError(w, err)
+	return there
 }
 
 // check runs after every step: no binding looks healthy with a dead credential
@@ -507,6 +527,9 @@ func (w *world) check() {
 	w.checkMemory()
 	for _, s := range w.subjects {
 		t := w.state(s)
+		if t != nil {
+			w.checkMarks(s, t)
+		}
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {
 			continue
 		}
@@ -553,6 +576,9 @@ func (w *world) agree() {
 	status, err := w.send(logical.ReadOperation, "status", nil)
 	require.NoError(w, err)
 	require.Equal(w, true, status.Data["healthy"], "%v", status.Data)
+	marks, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, attentionPrefix)
+	require.NoError(w, err)
+	require.Empty(w, marks, "everything has passed, and status drops what is stray")
 	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, duePrefix)
 	require.NoError(w, err)
 	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)

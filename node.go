@@ -51,6 +51,6 @@ func (b *backend) mayWrite() bool {
 	if !writable {
 		n.role.Store(nil)
 	}
-	b.storage.enable(writable)
+	b.store.Enable(writable)
 	return writable
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/hashicorp/go-uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 func (b *backend) pathsConfig() []*framework.Path {
@@ -36,8 +38,8 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
-		ExistenceCheck: func(ctx context.Context, req *logical.Request, _ *framework.FieldData) (bool, error) {
-			cfg, err := readConfig(ctx, req.Storage)
+		ExistenceCheck: func(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
+			cfg, err := readConfig(ctx, b.store)
 			return cfg != nil, err
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -91,8 +93,8 @@ func configResponse() map[int][]framework.Response {
 	}}}
 }
 
-func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	cfg, err := readConfig(ctx, req.Storage)
+func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	cfg, err := readConfig(ctx, b.store)
 	if err != nil || cfg == nil {
 		return nil, err
 	}
@@ -112,13 +114,13 @@ func (b *backend) readConfig(ctx context.Context, req *logical.Request, _ *frame
 	}}, nil
 }
 
-func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	unlock, err := b.locks.lock(ctx, configKey)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	stored, err := readConfig(ctx, req.Storage)
+	stored, err := readConfig(ctx, b.store)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +129,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	if stored != nil && stored.tenant() != cfg.tenant() {
-		if err := b.refuseWhileInUse(ctx, req.Storage, "the tenant cannot be changed"); err != nil {
+		if err := b.refuseWhileInUse(ctx, "the tenant cannot be changed"); err != nil {
 			return nil, err
 		}
 	}
@@ -146,20 +148,19 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 			return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
 		}
 	}
+	if err := b.store.Prepare(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.due.start(ctx); err != nil {
 		return nil, err
 	}
 	replan := stored != nil && stored.DriftCheckPeriod != cfg.DriftCheckPeriod
 	if replan {
-		if err := b.storage.Put(ctx, &logical.StorageEntry{Key: replanKey, Value: []byte(cfg.Revision)}); err != nil {
+		if err := b.store.Put(ctx, &logical.StorageEntry{Key: replanKey, Value: []byte(cfg.Revision)}); err != nil {
 			return nil, err
 		}
 	}
-	entry, err := logical.StorageEntryJSON(configKey, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if err := req.Storage.Put(ctx, entry); err != nil {
+	if err := storedConfig.Write(ctx, b.store, store.Fixed(configKey), cfg); err != nil {
 		return nil, err
 	}
 	b.sessions.drop()
@@ -173,16 +174,19 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	return nil, nil
 }
 
-func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	unlock, err := b.locks.lock(ctx, configKey)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := b.refuseWhileInUse(ctx, req.Storage, "the configuration cannot be deleted"); err != nil {
+	if _, err := readConfig(ctx, b.store); err != nil {
+		return nil, err // a newer version's is not ours to delete
+	}
+	if err := b.refuseWhileInUse(ctx, "the configuration cannot be deleted"); err != nil {
 		return nil, err
 	}
-	if err := req.Storage.Delete(ctx, configKey); err != nil {
+	if err := b.store.Delete(ctx, configKey); err != nil {
 		return nil, err
 	}
 	b.sessions.drop()
@@ -191,9 +195,9 @@ func (b *backend) deleteConfig(ctx context.Context, req *logical.Request, _ *fra
 
 // refuseWhileInUse keeps the tenant as long as something at C1 is still to be
 // done with its identity. It reads every target, which is rare enough.
-func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what string) error {
+func (b *backend) refuseWhileInUse(ctx context.Context, what string) error {
 	for _, k := range []kind{kindConnector, kindDecoy} {
-		names, err := s.List(ctx, bindingKey(k, ""))
+		names, err := bindingNames(ctx, b.store, k)
 		if err != nil {
 			return err
 		}
@@ -202,7 +206,7 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 			return refuse("%s while bindings exist: %d under %s/, such as %s", what, len(names), bindings, names[0])
 		}
 	}
-	return walkTargets(ctx, s, func(t *target) error {
+	return walkTargets(ctx, b.store, func(t *target) error {
 		if len(t.Retire) > 0 || t.Attempt != nil {
 			return refuse("%s while %s has credentials whose end is pending: revoke their leases and see status", what, t.Ref)
 		}
@@ -213,9 +217,13 @@ func (b *backend) refuseWhileInUse(ctx context.Context, s logical.Storage, what 
 // retryRetirements lets everything that could not be ended try again now, since
 // a rewritten config may be what it waited for.
 func (b *backend) retryRetirements(ctx context.Context) {
-	refs, err := attentionRefs(ctx, b.storage, attentionRetiring)
-	for _, ref := range refs {
-		err = errors.Join(err, b.hasten(ctx, ref, func(r retirement) bool { return r.Failures > 0 }))
+	names, err := markedFor(ctx, b.store, attentionRetiring)
+	for _, name := range names {
+		t, unread := readTargetNamed(ctx, b.store, name)
+		err = errors.Join(err, unread)
+		if t != nil {
+			err = errors.Join(err, b.hasten(ctx, t.Ref, func(r retirement) bool { return r.Failures > 0 }))
+		}
 	}
 	if err != nil {
 		b.Logger().Warn("some credentials wait for their next try as planned", "error", err)
@@ -227,12 +235,12 @@ func (b *backend) retryRetirements(ctx context.Context) {
 // next try.
 func (b *backend) retryRotations(ctx context.Context) {
 	b.gate.open()
-	refs, err := attentionRefs(ctx, b.storage, attentionFailing)
+	names, err := markedFor(ctx, b.store, attentionFailing)
 	if err != nil {
 		b.Logger().Warn("failing rotations wait for their next try as planned", "error", err)
 	}
-	for _, ref := range refs {
-		b.looks.push(ref, b.now(), 0)
+	for _, name := range names {
+		b.looks.push(name, b.now(), 0)
 	}
 	b.looks.signal()
 }

@@ -233,7 +233,7 @@ func TestConfigIdentityIsReplacedWithItsSecret(t *testing.T) {
 	id := e.c1.PlainIdentity()
 	e.write("config", "client_id", id.ClientID, "client_secret", id.ClientSecret)
 	require.Equal(t, authClientSecret, e.read("config").Data["authentication"])
-	cfg, err := readConfig(context.Background(), e.storage)
+	cfg, err := readConfig(context.Background(), e.disk())
 	require.NoError(t, err)
 	require.Empty(t, cfg.AccessToken)
 }
@@ -252,7 +252,7 @@ func TestTenantDomainNamesTheHost(t *testing.T) {
 func TestFailingStorageNeverStoresHalfAConfig(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
-	for _, broken := range []string{"get config", "put watermark", "put config"} {
+	for _, broken := range []string{"get config", "get names/salt", "put names/salt", "put names/policy", "put watermark", "put config"} {
 		op, key, _ := strings.Cut(broken, " ")
 		e.storage.failWhen(func(o, k string) bool { return o == op && k == key })
 		f := e.refused(logical.UpdateOperation, "config", e.identity(e.c1))

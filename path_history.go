@@ -30,7 +30,7 @@ func (b *backend) pathHistory(k kind) *framework.Path {
 			logical.ReadOperation: &framework.PathOperation{
 				Summary: "Read the rotation records of a " + string(k) + " binding, newest first.",
 				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return readHistory(ctx, req.Storage, k, d)
+					return b.readHistory(ctx, k, d)
 				}),
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "The records, newest first. `issued` means answered: whether it arrived nobody can know.",
@@ -52,17 +52,17 @@ fingerprint is the SHA-256 that C1's findings name.
 	}
 }
 
-func readHistory(ctx context.Context, s logical.Storage, k kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readHistory(ctx context.Context, k kind, d *framework.FieldData) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	bind, err := readBinding(ctx, s, k, name)
+	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, s, bind.Ref)
+	t, err := readTarget(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, err
 	}

@@ -4,17 +4,21 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // mostMatches bounds how many records a prefix may list.
@@ -96,7 +100,7 @@ func lookupFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func (b *backend) lookUp(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) lookUp(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	key, value, err := lookupKey(d)
 	if err != nil {
 		return nil, err
@@ -106,15 +110,15 @@ func (b *backend) lookUp(ctx context.Context, req *logical.Request, d *framework
 		return nil, err
 	}
 	find := map[string]func() (*target, *record, error){
-		"fingerprint_sha256": func() (*target, *record, error) { return followIndex(ctx, req.Storage, fingerprintKey(value)) },
-		"credential_id":      func() (*target, *record, error) { return followIndex(ctx, req.Storage, credentialKey(value)) },
-		"client_id":          func() (*target, *record, error) { return recordOfClient(ctx, req.Storage, value, at) },
+		"fingerprint_sha256": func() (*target, *record, error) { return followIndex(ctx, b.store, fingerprintKey(value)) },
+		"credential_id":      func() (*target, *record, error) { return followIndex(ctx, b.store, credentialKey(value)) },
+		"client_id":          func() (*target, *record, error) { return recordOfClient(ctx, b.store, value, at) },
 		"decoy_id": func() (*target, *record, error) {
-			return recordOfDecoy(ctx, req.Storage, targetRef{Kind: kindDecoy, DecoyID: value}, at)
+			return recordOfDecoy(ctx, b.store, targetRef{Kind: kindDecoy, DecoyID: value}, at)
 		},
 	}[key]
 	if find == nil {
-		return lookUpPrefix(ctx, req.Storage, value)
+		return lookUpPrefix(ctx, b.store, value)
 	}
 	t, rec, err := find()
 	if errors.Is(err, errNoRecord) {
@@ -195,7 +199,7 @@ func (b *backend) lookupTime(d *framework.FieldData, key string) (time.Time, err
 
 // recordOfClient finds what a client ID stands for. That of a connector changes
 // with each rotation, that of a decoy may not.
-func recordOfClient(ctx context.Context, s logical.Storage, clientID string, at time.Time) (*target, *record, error) {
+func recordOfClient(ctx context.Context, s *store.Store, clientID string, at time.Time) (*target, *record, error) {
 	t, rec, err := followIndex(ctx, s, clientKey(clientID))
 	if err != nil || t.Ref.Kind == kindConnector {
 		return t, rec, err
@@ -206,7 +210,7 @@ func recordOfClient(ctx context.Context, s logical.Storage, clientID string, at 
 	return t, rec, nil
 }
 
-func recordOfDecoy(ctx context.Context, s logical.Storage, ref targetRef, at time.Time) (*target, *record, error) {
+func recordOfDecoy(ctx context.Context, s *store.Store, ref targetRef, at time.Time) (*target, *record, error) {
 	t, err := readTarget(ctx, s, ref)
 	if err != nil {
 		return nil, nil, err
@@ -246,35 +250,57 @@ func noRecord(key string, t *target, at time.Time) error {
 }
 
 // lookUpPrefix answers with the record that a prefix means, or lists them.
-func lookUpPrefix(ctx context.Context, s logical.Storage, prefix string) (*logical.Response, error) {
-	keys, err := fingerprintKeys(ctx, s, prefix)
+func lookUpPrefix(ctx context.Context, s *store.Store, prefix string) (*logical.Response, error) {
+	keys, err := s.Group(ctx, fingerprintPrefix, prefix[:fingerprintFolder])
 	if err != nil {
 		return nil, err
 	}
 	var answers []*logical.Response
-	for _, key := range keys[:min(len(keys), mostMatches)] {
-		t, rec, err := followIndex(ctx, s, key)
+	var unreadable error
+	for _, key := range keys {
+		if len(answers) == mostMatches {
+			break
+		}
+		t, rec, err := followPointer(ctx, s, key)
 		switch {
 		case errors.Is(err, errNoRecord):
+		case store.Unreadable(err):
+			unreadable = err
 		case err != nil:
 			return nil, err
-		default:
+		case strings.HasPrefix(rec.Fingerprint, prefix): // the folder tells its first digits only
 			answers = append(answers, found(t, rec))
 		}
 	}
-	switch len(answers) {
-	case 0:
-		return nil, noRecord("fingerprint_prefix", nil, time.Time{})
-	case 1:
-		return answers[0], nil
+	if len(answers) == 0 {
+		return nil, cmp.Or(unreadable, noRecord("fingerprint_prefix", nil, time.Time{}))
 	}
+	resp := oneOf(answers)
+	if unreadable != nil {
+		resp.AddWarning("another record may match: " + unreadable.Error())
+	}
+	return resp, nil
+}
+
+// oneOf is the answer where at least one record was found.
+func oneOf(answers []*logical.Response) *logical.Response {
+	if len(answers) == 1 {
+		return answers[0]
+	}
+	slices.SortFunc(answers, func(a, b *logical.Response) int {
+		return cmp.Compare(a.Data["fingerprint_sha256"].(string), b.Data["fingerprint_sha256"].(string))
+	})
 	matches := make([]any, len(answers))
 	for i, answer := range answers {
 		matches[i] = answer.Data
 	}
 	resp := &logical.Response{Data: map[string]any{"matches": matches}}
-	resp.AddWarning(fmt.Sprintf("%d records match the prefix", len(keys)))
-	return resp, nil
+	count := fmt.Sprint(len(answers))
+	if len(answers) == mostMatches {
+		count += " or more"
+	}
+	resp.AddWarning(count + " records match the prefix")
+	return resp
 }
 
 // found is the answer for one record.

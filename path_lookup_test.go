@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 func (e *engine) lookUp(pairs ...any) map[string]any {
@@ -132,10 +133,10 @@ func TestAPrefixOfSeveralFingerprintsListsThem(t *testing.T) {
 	// A second secret with the same 12 digits cannot be made: write its record.
 	twin := whole[:20] + strings.Repeat("0", 44)
 	ref := decoyTarget("twin")
-	require.NoError(t, writeTarget(t.Context(), e.b.storage, &target{
+	require.NoError(t, writeTarget(t.Context(), e.b.store, &target{
 		Ref: ref, Version: 1, Records: []record{{Version: 1, Outcome: outcomeIssued, Fingerprint: twin, origin: origin{Binding: "bait"}}},
 	}))
-	require.NoError(t, e.b.writeIndex(t.Context(), &target{Ref: ref, Version: 1}, []string{fingerprintKey(twin)}))
+	require.NoError(t, e.b.writeIndex(t.Context(), &target{Ref: ref, Version: 1}, []store.Key{fingerprintKey(twin)}))
 	resp := e.write("lookup", "fingerprint_prefix", strings.ToUpper(whole[:16]))
 	require.Len(t, resp.Warnings, 1)
 	matches := resp.Data["matches"].([]any)
@@ -194,7 +195,7 @@ func TestNoLookupWalksAllTargets(t *testing.T) {
 		vended = e.write("decoy-creds/" + name).Data
 	}
 	e.b.work.wg.Wait()
-	e.b.storage.enable(false)
+	e.b.store.Enable(false)
 	e.storage.operations()
 	for key, value := range map[string]any{
 		"fingerprint_sha256": vended["fingerprint_sha256"], "fingerprint_prefix": vended["fingerprint_sha256"].(string)[:12],
@@ -213,7 +214,7 @@ func TestTheIndexIsWholeAfterADeathBehindTheAnswer(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	e.storage.failWhen(func(op, key string) bool {
-		return op == "put" && (strings.HasPrefix(key, clientPrefix) || strings.HasPrefix(key, credentialPrefix))
+		return op == "put" && strings.HasPrefix(key, idPrefix)
 	})
 	vended := e.vend("connector-creds/hr").Data
 	e.b.work.wg.Wait()
@@ -239,9 +240,9 @@ func TestTheIndexForgetsWithTheRecord(t *testing.T) {
 	for _, key := range []string{"fingerprint_sha256", "client_id", "credential_id"} {
 		e.noRecord(key, first[key])
 	}
-	for _, prefix := range []string{clientPrefix, credentialPrefix, fingerprintPrefix} {
+	for prefix, n := range map[string]int{idPrefix: 4, fingerprintPrefix: 2} {
 		keys, err := logical.CollectKeysWithPrefix(context.Background(), e.storage.Storage, prefix)
 		require.NoError(t, err)
-		require.Len(t, keys, 2, prefix)
+		require.Len(t, keys, n, prefix)
 	}
 }

@@ -64,7 +64,7 @@ func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *fra
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reasonRotate)
+	bind, err := b.bindingToVend(ctx, k, name, reasonRotate)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,13 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // maxListed bounds how many targets status describes per reason.
@@ -80,8 +80,8 @@ shows no connection yet.
 	}}
 }
 
-func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	cfg, err := readConfig(ctx, req.Storage)
+func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
+	cfg, err := readConfig(ctx, b.store)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	wrong, err := b.addTargets(ctx, req.Storage, cfg, data)
+	wrong, err := b.addTargets(ctx, cfg, data)
 	if err != nil {
 		return nil, err
 	}
@@ -145,85 +145,93 @@ func (b *backend) addSchedule(ctx context.Context, data map[string]any) (overdue
 
 // addTargets adds the bindings and what is wrong with their targets, and
 // returns with how many something is.
-func (b *backend) addTargets(ctx context.Context, s logical.Storage, cfg *config, data map[string]any) (wrong int, err error) {
-	bindings := 0
-	for _, k := range []kind{kindConnector, kindDecoy} {
-		names, err := s.List(ctx, bindingKey(k, ""))
-		if err != nil {
-			return 0, err
-		}
-		bindings += len(names)
-	}
-	// Before the marks: an attempt that is settled meanwhile is found in one of
-	// both, or in both.
-	rotating, unsettled, err := b.openAttempts(ctx, s, cfg)
+func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]any) (wrong int, err error) {
+	bindings, err := b.store.CountListed(ctx)
 	if err != nil {
 		return 0, err
 	}
-	attention, unready := []any{}, map[string]bool{} // bindings, so a deleted one does not count
+	// Before the marks: an attempt that is settled meanwhile is found in one of
+	// both, or in both.
+	rotating, unsettled, err := b.openAttempts(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	attention, unready := []any{}, map[store.Key]bool{} // bindings, so a deleted one does not count
 	for _, reason := range attentionReasons {
-		refs, err := attentionRefs(ctx, s, reason)
+		marked, list, err := b.flaggedFor(ctx, reason)
 		if err != nil {
 			return 0, err
 		}
-		count := len(refs)
-		for i, ref := range refs {
-			t, err := readTarget(ctx, s, ref)
-			if err != nil {
-				return 0, err
+		if reason == attentionAmbiguous {
+			for _, name := range marked {
+				delete(unsettled, name)
 			}
-			if t == nil || t.problems()[reason] == "" {
-				count-- // passed since, or a write of the state died after the mark's
-				b.dropStrayMark(ctx, ref, reason)
-				continue
+			rotating = slices.DeleteFunc(rotating, func(name string) bool { return slices.Contains(marked, name) })
+			list = slices.AppendSeq(list, maps.Values(unsettled))
+		}
+		for i, f := range list {
+			if f.t.Binding != "" {
+				unready[bindingKey(f.t.Ref.Kind, f.t.Binding)] = true
 			}
-			unready[bindingKey(ref.Kind, t.Binding)] = t.Binding != ""
 			if i >= maxListed {
 				data["note"] = "attention lists the first 100 targets per reason"
 				continue
 			}
-			attention = append(attention, t.attentionEntry(reason, t.problems()[reason]))
+			attention = append(attention, f.t.attentionEntry(reason, f.detail))
 		}
-		if reason == attentionAmbiguous {
-			marked := map[targetRef]bool{}
-			for _, ref := range refs {
-				marked[ref] = true
-			}
-			for ref, t := range unsettled {
-				if marked[ref] {
-					continue
-				}
-				count++
-				unready[bindingKey(ref.Kind, t.Binding)] = t.Binding != ""
-				attention = append(attention, t.attentionEntry(reason, cmp.Or(t.problems()[reason], "the plugin or Vault stopped while C1 was being asked")))
-			}
-			rotating = slices.DeleteFunc(rotating, func(ref targetRef) bool { return marked[ref] })
-		}
-		data[reason] = count
-		wrong += count
+		data[reason] = len(list)
+		wrong += len(list)
 	}
 	data["rotating"], data["attention"] = len(rotating), attention
-	maps.DeleteFunc(unready, func(_ string, bound bool) bool { return !bound })
 	data["bindings"], data["ready"] = bindings, max(0, bindings-len(unready))
 	return wrong, nil
 }
 
+// flagged is a target that needs a person.
+type flagged struct {
+	t      *target // empty if its state cannot be read
+	detail string
+}
+
+// flaggedFor reads the targets that are marked for a reason, and returns the
+// names that are marked beside. A mark that the state does not bear out is
+// dropped.
+func (b *backend) flaggedFor(ctx context.Context, reason string) (marked []string, list []flagged, err error) {
+	if marked, err = markedFor(ctx, b.store, reason); err != nil {
+		return nil, nil, err
+	}
+	for _, name := range marked {
+		t, err := readTargetNamed(ctx, b.store, name)
+		switch {
+		case store.Unreadable(err):
+			list = append(list, flagged{&target{}, err.Error()})
+		case err != nil:
+			return nil, nil, err
+		case t == nil || t.problems()[reason] == "":
+			b.dropStrayMark(ctx, name, reason) // passed since, or a write of the state died after the mark's
+		default:
+			list = append(list, flagged{t, t.problems()[reason]})
+		}
+	}
+	return marked, list, nil
+}
+
 // dropStrayMark removes a mark for attention that the target's state does not
 // know of. Under the target's lock nobody is about to write that state.
-func (b *backend) dropStrayMark(ctx context.Context, ref targetRef, reason string) {
-	unlock, err := b.tryLockTarget(ref)
+func (b *backend) dropStrayMark(ctx context.Context, name, reason string) {
+	unlock, err := b.tryLockNamed(name)
 	if err != nil {
 		return
 	}
 	defer unlock()
-	if !b.WriteSafeReplicationState() {
-		return
+	if !b.WriteSafeReplicationState() || b.store.InDoubt(targetNamed(name)) {
+		return // Vault may still carry out a write of a state that relies on it
 	}
-	t, err := readTarget(ctx, b.storage, ref)
+	t, err := readTargetNamed(ctx, b.store, name)
 	if err != nil || t != nil && slices.Contains(t.Attention, reason) {
 		return
 	}
-	_ = b.storage.Delete(ctx, attentionKey(reason, ref)) // the next status tries again
+	_ = b.store.Remove(ctx, markKey(reason, name)) // the next status tries again
 }
 
 // attentionEntry is a target as status lists it.
@@ -244,55 +252,39 @@ func (t *target) attentionEntry(reason, detail string) map[string]any {
 
 // openAttempts finds the rotations that have no outcome yet, from the due entries
 // that each of them wrote: those that may be running, and those that are not any
-// more, which are about to be marked.
-func (b *backend) openAttempts(ctx context.Context, s logical.Storage, cfg *config) (rotating []targetRef, unsettled map[targetRef]*target, err error) {
+// more, which are about to be marked. Both are by name.
+func (b *backend) openAttempts(ctx context.Context, cfg *config) (rotating []string, unsettled map[string]flagged, err error) {
 	mark, err := b.due.watermark(ctx)
 	if err != nil || mark == 0 || cfg == nil {
 		return nil, nil, err
 	}
 	now := b.now()
-	seen := map[targetRef]bool{}
-	unsettled = map[targetRef]*target{}
+	seen := map[string]bool{}
+	unsettled = map[string]flagged{}
 	last := minuteOf(now.Add(cfg.settleTime())) + 1
 	for minute := max(mark, minuteOf(now)-watermarkEvery); minute <= last; minute++ {
-		refs, err := b.due.list(ctx, minute)
+		names, err := b.due.list(ctx, minute)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, ref := range refs {
-			if seen[ref] || len(seen) >= 10*maxListed {
+		for _, name := range names {
+			if seen[name] || len(seen) >= 10*maxListed {
 				continue
 			}
-			seen[ref] = true
-			t, err := readTarget(ctx, s, ref)
-			if err != nil {
-				return nil, nil, err
-			}
+			seen[name] = true
+			t, err := readTargetNamed(ctx, b.store, name)
 			switch {
+			case store.Unreadable(err):
+				unsettled[name] = flagged{&target{}, err.Error()}
+			case err != nil:
+				return nil, nil, err
 			case t == nil || t.Attempt == nil:
 			case t.Attempt.Unknown != "" || now.After(t.Attempt.SettleAt):
-				unsettled[ref] = t
+				unsettled[name] = flagged{t, cmp.Or(t.problems()[attentionAmbiguous], "the plugin or Vault stopped while C1 was being asked")}
 			default:
-				rotating = append(rotating, ref)
+				rotating = append(rotating, name)
 			}
 		}
 	}
 	return rotating, unsettled, nil
-}
-
-// attentionRefs lists the targets marked for a reason.
-func attentionRefs(ctx context.Context, s logical.Storage, reason string) ([]targetRef, error) {
-	var refs []targetRef
-	for _, k := range []kind{kindConnector, kindDecoy} {
-		ids, err := s.List(ctx, attentionPrefix+reason+"/"+string(k)+"/")
-		if err != nil {
-			return nil, err
-		}
-		for _, id := range ids {
-			if ref, ok := parseTargetKey(string(k), strings.TrimSuffix(id, "/")); ok {
-				refs = append(refs, ref)
-			}
-		}
-	}
-	return refs, nil
 }

@@ -5,9 +5,9 @@ package c1
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,7 +47,7 @@ func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
 	e := configured(t)
 	for i := range maxListed + 3 {
 		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
-		require.NoError(t, writeTarget(context.Background(), e.b.storage, tgt))
+		require.NoError(t, writeTarget(context.Background(), e.b.store, tgt))
 	}
 	s := e.read("status").Data
 	require.Equal(t, maxListed+3, s["ambiguous"])
@@ -95,15 +95,13 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
 	ref := connectorTarget(e.c1.Connector())
 	e.clock.advance(2 * time.Minute)
-	settled := e.state(ref)
+	settled, name := e.state(ref), e.keyOf(targetKey(ref))
 	settled.Attempt.Unknown, settled.Attempt.Settled = "lost", true
-	value, err := json.Marshal(settled)
-	require.NoError(t, err)
 	e.storage.failWhen(func(op, key string) bool {
-		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/"+string(kindDecoy)+"/" {
+		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/" {
 			// The state is stored, and its mark for attention is about to be.
-			require.NoError(t, e.storage.Storage.Put(context.Background(), &logical.StorageEntry{Key: targetPrefix + ref.key(), Value: value}))
-			e.b.InvalidateKey(context.Background(), targetPrefix+ref.key())
+			require.NoError(t, storedTarget.Write(context.Background(), e.disk(), targetKey(ref), settled))
+			e.b.InvalidateKey(context.Background(), name)
 		}
 		return false
 	})
@@ -113,6 +111,63 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 		require.Equal(t, 0, status["rotating"])
 		require.Equal(t, false, status["healthy"])
 		require.Len(t, status["attention"], 1)
+	}
+}
+
+// Storage refuses a mark for attention, or the process dies there, and nothing
+// else goes wrong: status never says that all is well.
+func TestStatusIsNeverHealthyOverWhatCouldNotBeMarked(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		rotateOn, reason string
+		fault            c1test.Fault
+		dies             bool // with the first mark
+	}{
+		"ambiguous, leased":              {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, false},
+		"ambiguous, leased, it dies":     {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, true},
+		"failing, scheduled":             {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, false},
+		"failing, scheduled, it dies":    {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, true},
+		"failing, scheduled, unreadable": {rotateOnSchedule, attentionFailing, c1test.Fault{Truncate: true}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t)
+			ref := e.c1.Connector()
+			data := fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", tc.rotateOn)
+			if tc.rotateOn == rotateOnSchedule {
+				merge(data, "rotation_period", "1h")
+			}
+			e.must(logical.CreateOperation, "connectors/hr", data)
+			tc.fault.Op = c1test.OpRotateConnector
+			e.c1.AddFault(tc.fault)
+			dead := false
+			e.storage.failWhen(func(op, key string) bool {
+				mark := op == "put" && strings.HasPrefix(key, attentionPrefix)
+				dead = dead || mark && tc.dies
+				return mark || dead
+			})
+			if tc.rotateOn == rotateOnRead {
+				e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+			} else {
+				e.clock.advance(time.Hour)
+				_ = e.b.tick(t.Context())
+			}
+			e.storage.failWhen(nil)
+			if tc.dies {
+				e.restart()
+			}
+			told := false
+			for range 6 {
+				e.after(10 * time.Minute)
+				status := e.read("status").Data
+				require.Equal(t, false, status["healthy"], "%v", status)
+				told = told || status[tc.reason] == 1
+			}
+			require.True(t, told)
+			e.c1.ClearFaults()
+			e.write("connector-creds/hr")
+			require.Equal(t, true, e.read("status").Data["healthy"])
+		})
 	}
 }
 
@@ -141,7 +196,7 @@ func TestOverdueCountsWhatWaits(t *testing.T) {
 	require.NoError(t, e.b.feed(t.Context()))
 	require.Equal(t, 1, e.read("status").Data["overdue"])
 	l := e.b.looks.pop(e.clock.now())
-	require.Equal(t, connectorTarget(ref), l.ref)
+	require.Equal(t, e.nameOf(connectorTarget(ref)), l.name)
 	require.Equal(t, 0, e.read("status").Data["overdue"], "it is being worked on")
 	e.b.settleLook(t.Context(), l)
 	require.Equal(t, 0, e.read("status").Data["overdue"])

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // What became of a rotation.
@@ -159,13 +161,13 @@ func (t *target) pruneRecords() {
 	}
 	slices.Reverse(kept)
 	t.Records = kept
-	inUse := map[string]bool{} // a decoy keeps its client ID
+	inUse := map[store.Key]bool{} // a decoy keeps its client ID
 	for _, r := range kept {
 		for _, key := range r.indexKeys() {
 			inUse[key] = true
 		}
 	}
-	t.pruned = slices.DeleteFunc(t.pruned, func(key string) bool { return inUse[key] })
+	t.pruned = slices.DeleteFunc(t.pruned, func(key store.Key) bool { return inUse[key] })
 }
 
 // recordFields are a record as history and lookup show it.

@@ -57,7 +57,7 @@ func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled
 	if len(due) == 0 {
 		return nil
 	}
-	s, err := b.session(ctx, b.storage)
+	s, err := b.session(ctx)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 	if t.Version != version {
 		return nil
 	}
-	s, err := b.session(ctx, b.storage)
+	s, err := b.session(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,11 @@ func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) erro
 		return err
 	}
 	b.noteDecoy(ctx, t, found.Decoy)
-	if found.Gone || differs(found.Decoy.FingerprintSHA256, t.Current.Fingerprint) {
+	vended := "" // of a state that was lost nobody knows, so the copy counts as alive
+	if t.Current != nil {
+		vended = t.Current.Fingerprint
+	}
+	if found.Gone || differs(found.Decoy.FingerprintSHA256, vended) {
 		return nil
 	}
 	order := rotation{session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded}
@@ -174,13 +178,13 @@ const disableTimeout = time.Minute
 func (b *backend) endEverything(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disableTimeout)
 	defer cancel()
-	err := walkTargets(ctx, b.storage, func(t *target) error {
+	err := walkTargets(ctx, b.store, func(t *target) error {
 		if len(t.Retire) > 0 {
 			if err := b.endTarget(ctx, t.Ref, func(retirement) bool { return true }); err != nil {
 				b.Logger().Error("could not end what is alive at C1 before this mount is gone", "target", t.Ref.String(), "error", err)
 			}
 		}
-		left, err := readTarget(ctx, b.storage, t.Ref)
+		left, err := readTarget(ctx, b.store, t.Ref)
 		if err != nil || left == nil {
 			return err
 		}
@@ -210,7 +214,7 @@ func (b *backend) endTarget(ctx context.Context, ref targetRef, which func(retir
 	if ref.Kind == kindDecoy {
 		return b.retireDecoyCopies(ctx, ref, &settled{})
 	}
-	t, err := readTarget(ctx, b.storage, ref)
+	t, err := readTarget(ctx, b.store, ref)
 	if err != nil || t == nil {
 		return err
 	}

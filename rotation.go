@@ -216,12 +216,16 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	name, err := b.nameOf(store, t.Ref)
+	if err != nil {
+		return fmt.Errorf("nothing was sent to C1: %w", err)
+	}
 	var minute int64
 	due := func() (err error) {
-		minute, err = b.due.enter(store, t.Ref, a.SettleAt)
+		minute, err = b.due.enter(store, name, a.SettleAt)
 		return err
 	}
-	state := func() error { return writeTarget(store, b.storage, t) }
+	state := func() error { return writeTarget(store, b.store, t) }
 	round := []func() error{due, state}
 	if r.stores() {
 		round = []func() error{func() error { return inTurn(due, state) }}
@@ -266,7 +270,9 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 		heals = "it is rotated again at " + rfc3339(t.Attempt.SettleAt) + ", or sooner if somebody asks for it"
 	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
-	b.due.soon(t.Ref, t.Attempt.SettleAt)
+	if name, err := b.nameOf(ctx, t.Ref); err == nil {
+		b.due.soon(name, t.Attempt.SettleAt)
+	}
 	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
 	}
@@ -329,20 +335,24 @@ func (b *backend) finish(ctx context.Context, r rotation, m *material) error {
 func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) error {
 	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
+	name, err := b.nameOf(store, t.Ref)
+	if err != nil {
+		return err
+	}
 	var nextMinute int64
 	writes := []func() error{func() (err error) {
 		if next := t.nextLook(); !next.IsZero() {
-			nextMinute, err = b.due.put(store, t.Ref, next)
+			nextMinute, err = b.due.put(store, name, next)
 		}
 		return err
 	}}
 	writes = append(writes, func() error { return b.writeIndex(store, t, t.recordOf(t.Version).indexKeys()) })
-	err := parallel(writes...)
+	err = parallel(writes...)
 	if err == nil {
 		err = b.storeOutcome(ctx, t)
 	}
 	if err == nil && nextMinute != closed.dueMinute {
-		_ = b.due.drop(store, closed.dueMinute, t.Ref) // if it stays it costs a look
+		_ = b.due.drop(store, closed.dueMinute, name) // if it stays it costs a look
 	}
 	return err
 }
@@ -353,7 +363,7 @@ func (b *backend) storeOutcome(ctx context.Context, t *target, beside ...func(co
 	var err error
 	for range storeTries {
 		store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		err = writeTarget(store, b.storage, t, beside...)
+		err = writeTarget(store, b.store, t, beside...)
 		cancel()
 		if err == nil {
 			b.behind(ctx, t)

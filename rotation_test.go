@@ -165,8 +165,7 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 			if path == "decoys/x" {
 				ref = decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
 			}
-			_, err := e.b.settle(context.Background(), ref)
-			require.NoError(t, err)
+			require.NoError(t, e.b.settle(context.Background(), e.nameOf(ref), &settled{}))
 			require.Equal(t, stateRotating, e.read(path).Data["state"], "C1 may still commit it")
 
 			e.clock.advance(2 * time.Minute)

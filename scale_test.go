@@ -148,15 +148,15 @@ func (s besideTheReal) agree(e *engine) {
 	for _, op := range []string{c1test.OpRotateConnector, c1test.OpGetConnectorCredential} {
 		e.c1.AddFault(c1test.Fault{Op: op, Delay: latency})
 	}
-	cfg, err := readConfig(context.Background(), e.storage)
+	cfg, err := readConfig(context.Background(), e.disk())
 	require.NoError(e, err)
 	p := plan{
 		schedule: s.schedule, config: *cfg, latency: latency,
 		start: time.Now(), length: length, written: atOnce, keep: true,
 	}
 	e.bindMany(bindings, "rotation_period", seconds(s.schedule.Period), "rotation_schedule", s.schedule.Cron)
-	require.NoError(e, walkTargets(context.Background(), e.storage, func(t *target) error {
-		p.refs = append(p.refs, t.Ref)
+	require.NoError(e, walkTargets(context.Background(), e.disk(), func(t *target) error {
+		p.refs, p.names = append(p.refs, t.Ref), append(p.names, e.nameOf(t.Ref))
 		return nil
 	}))
 	if s.down > 0 {

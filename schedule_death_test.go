@@ -72,9 +72,9 @@ func TestWritingABindingMayDieAnywhere(t *testing.T) {
 				e.after(3 * time.Hour)
 
 				rotated := e.c1.Requests("rotateConnector")
-				bind, err := readBinding(context.Background(), e.storage, kindConnector, "hr")
+				bind, err := readBinding(context.Background(), e.disk(), kindConnector, "hr")
 				require.NoError(t, err)
-				state, err := readTarget(context.Background(), e.storage, connectorTarget(ref))
+				state, err := readTarget(context.Background(), e.disk(), connectorTarget(ref))
 				require.NoError(t, err)
 				if state != nil {
 					require.Equal(t, bind != nil && bind.scheduled(), state.Scheduled, "after %d changes", changes)
@@ -170,7 +170,7 @@ func TestStrayMarkForAttentionIsDropped(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := connectorTarget(e.scheduled("hr"))
-	key := attentionKey(attentionFailing, ref)
+	key := attentionPrefix + attentionFailing + "/" + e.nameOf(ref)
 	require.NoError(t, e.storage.Put(context.Background(), &logical.StorageEntry{Key: key}))
 	status := e.read("status").Data
 	require.Equal(t, 0, status["failing"])
@@ -206,7 +206,7 @@ func TestTooManyCredentialsInTheirGraceAreRefusedBeforeC1IsAsked(t *testing.T) {
 	for len(state.Retire) < maxPendingRetirements {
 		state.Retire = append(state.Retire, retirement{Version: -len(state.Retire), At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
 	requests := e.c1.Requests("rotateConnector")
 	f := e.refused(logical.UpdateOperation, "connectors/hr/rotate", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
@@ -220,7 +220,7 @@ func TestMissingPointerIsPutBack(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	fingerprint := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
-	require.NoError(t, e.b.storage.Delete(context.Background(), fingerprintKey(fingerprint)))
+	require.NoError(t, e.b.store.Remove(context.Background(), fingerprintKey(fingerprint)))
 	require.Equal(t, http.StatusNotFound, e.refused(logical.UpdateOperation, "lookup", fields("fingerprint_sha256", fingerprint)).status)
 	e.after(2 * time.Minute)
 	require.Equal(t, "hr", e.write("lookup", "fingerprint_sha256", fingerprint).Data["binding"])

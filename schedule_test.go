@@ -121,7 +121,7 @@ func TestScheduledRotationCostsSevenWrites(t *testing.T) {
 		prefixes[i], _, _ = strings.Cut(key, "/")
 	}
 	require.Equal(t, []string{"due", "target"}, prefixes[:2], "when to look, then the attempt")
-	require.ElementsMatch(t, []string{"due", "fingerprint", "client", "credential"}, prefixes[2:6])
+	require.ElementsMatch(t, []string{"due", "fingerprint", "id", "id"}, prefixes[2:6])
 	require.Equal(t, "target", prefixes[6], "nobody can read what lookup does not know")
 }
 

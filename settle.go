@@ -22,9 +22,12 @@ const (
 
 // settled is what a settlement found.
 type settled struct {
-	next time.Time // when to look again on behalf of the same due entry; zero if it is done with
-	c1   error     // what C1 said last; errNotAsked, or nil if it did what was asked
+	about string    // the target, once it is known; until then, its name in storage
+	next  time.Time // when to look again on behalf of the same due entry; zero if it is done with
+	c1    error     // what C1 said last; errNotAsked, or nil if it did what was asked
 }
+
+func (o *settled) String() string { return o.about }
 
 // errNotAsked: a settlement had no reason to call C1.
 var errNotAsked = errors.New("C1 was not asked")
@@ -48,46 +51,47 @@ func (b *backend) turn(ctx context.Context, s *session, out *settled) (context.C
 	return turn, err
 }
 
-// settle does whatever is due for a target by its state: it closes an attempt
+// settle does whatever is due for the target of this name by its state: it closes an attempt
 // whose outcome is unknown, looks whether C1 still holds the current
 // credential, rotates by the schedule, and ends what is to be retired. It is
 // woken by a due entry, which its caller drops only when it returns nil.
-func (b *backend) settle(ctx context.Context, ref targetRef) (settled, error) {
-	out := settled{c1: errNotAsked}
+func (b *backend) settle(ctx context.Context, name string, out *settled) error {
+	out.c1 = errNotAsked
 	if !b.work.enter() {
-		return out, context.Canceled
+		return context.Canceled
 	}
 	defer b.work.leave()
 
-	t, err := b.settleState(c1api.Background(ctx), ref, &out)
+	t, err := b.settleState(c1api.Background(ctx), name, out)
 	if err != nil || t == nil {
-		return out, err
+		return err
 	}
-	if ref.Kind == kindDecoy {
-		return out, b.retireDecoyCopies(ctx, ref, &out)
+	if t.Ref.Kind == kindDecoy {
+		return b.retireDecoyCopies(ctx, t.Ref, out)
 	}
-	return out, b.retireCredentials(ctx, t, &out)
+	return b.retireCredentials(ctx, t, out)
 }
 
 // settleState settles what concerns the current version, under the target's
 // lock, and returns the state, or nil when there is none or somebody else has
 // its turn.
-func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) (*target, error) {
-	unlock, err := b.tryLockTarget(ref)
+func (b *backend) settleState(ctx context.Context, name string, out *settled) (*target, error) {
+	unlock, err := b.tryLockNamed(name)
 	if err != nil {
 		out.next = b.now().Add(busyRetry)
 		return nil, nil
 	}
 	defer unlock()
-	t, err := readTarget(ctx, b.storage, ref)
+	t, err := readTargetNamed(ctx, b.store, name)
 	if err != nil || t == nil {
 		return nil, err
 	}
+	out.about = t.Ref.String()
 	now := b.now()
 	attemptDue := t.Attempt != nil && !t.Attempt.Settled && !now.Before(t.Attempt.SettleAt)
 	verifyDue := !t.VerifyAt.IsZero() && !now.Before(t.VerifyAt)
 	if attemptDue || verifyDue || t.Scheduled && (t.Trouble != nil || !now.Before(t.rotationAt())) {
-		s, err := b.session(ctx, b.storage)
+		s, err := b.session(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -249,8 +253,17 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 	if next.IsZero() {
 		return nil
 	}
-	_, err := b.due.put(ctx, t.Ref, next)
+	_, err := b.lookAt(ctx, t.Ref, next)
 	return err
+}
+
+// lookAt asks for a look at a target, and returns the minute of the entry.
+func (b *backend) lookAt(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
+	name, err := b.nameOf(ctx, ref)
+	if err != nil {
+		return 0, err
+	}
+	return b.due.put(ctx, name, at)
 }
 
 // change lets do change a target's state under its lock, and stores it with its
@@ -261,7 +274,7 @@ func (b *backend) change(ctx context.Context, ref targetRef, do func(*target) (s
 		return err
 	}
 	defer unlock()
-	t, err := readTarget(ctx, b.storage, ref)
+	t, err := readTarget(ctx, b.store, ref)
 	if err != nil || t == nil {
 		return err
 	}
@@ -280,7 +293,7 @@ func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
 	if err := b.putNextLook(store, t); err != nil {
 		return err
 	}
-	if err := writeTarget(store, b.storage, t); err != nil {
+	if err := writeTarget(store, b.store, t); err != nil {
 		return err
 	}
 	b.behind(ctx, t)

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 func TestDecoyFingerprintTellsThatC1DidNotRotate(t *testing.T) {
@@ -252,7 +253,7 @@ func TestAttemptWithoutItsDueEntryIsSettledOnceSomebodyLooks(t *testing.T) {
 	ctx := context.Background()
 	ref := decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
 	for minute := minuteOf(e.clock.now()); minute < minuteOf(e.clock.now())+10; minute++ {
-		require.NoError(t, e.b.due.drop(ctx, minute, ref))
+		require.NoError(t, e.b.due.drop(ctx, minute, e.nameOf(ref)))
 	}
 	e.after(10 * time.Minute)
 	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
@@ -269,8 +270,9 @@ func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	e.vend("connector-creds/hr")
 	e.vend("connector-creds/bad")
 	e.restart() // or nothing needs to be read
+	badKey := e.keyOf(targetKey(connectorTarget(bad)))
 	e.storage.failWhen(func(op, key string) bool {
-		if op == "get" && strings.HasSuffix(key, bad.ConnectorID) {
+		if op == "get" && key == badKey {
 			panic("a bug")
 		}
 		return false
@@ -294,12 +296,12 @@ func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
 	ctx := context.Background()
 	now := minuteOf(e.clock.now())
 	e.b.due.reached.Store(now + 5)
-	ref := decoyTarget("x")
-	_, err := e.b.due.put(ctx, ref, e.clock.now())
+	name := e.nameOf(decoyTarget("x"))
+	_, err := e.b.due.put(ctx, name, e.clock.now())
 	require.NoError(t, err)
-	refs, err := e.b.due.list(ctx, now+6)
+	names, err := e.b.due.list(ctx, now+6)
 	require.NoError(t, err)
-	require.Equal(t, []targetRef{ref}, refs)
+	require.Equal(t, []string{name}, names)
 
 	var once sync.Once
 	e.storage.failWhen(func(op, key string) bool {
@@ -308,11 +310,11 @@ func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
 		}
 		return false
 	})
-	_, err = e.b.due.put(ctx, ref, e.clock.now().Add(10*time.Minute))
+	_, err = e.b.due.put(ctx, name, e.clock.now().Add(10*time.Minute))
 	require.NoError(t, err)
-	refs, err = e.b.due.list(ctx, now+21)
+	names, err = e.b.due.list(ctx, now+21)
 	require.NoError(t, err)
-	require.Equal(t, []targetRef{ref}, refs)
+	require.Equal(t, []string{name}, names)
 }
 
 func TestInvalidationDropsWhatWasRead(t *testing.T) {
@@ -358,23 +360,32 @@ func (e *engine) workerRuns() bool {
 	return e.b.worker.running
 }
 
-func TestTargetKeysRoundTrip(t *testing.T) {
+func TestTargetsAreFoundByTheirNamesInStorage(t *testing.T) {
 	t.Parallel()
+	e := newEngine(t)
+	seen := map[string]targetRef{}
 	for _, ref := range []targetRef{
 		{Kind: kindConnector, AppID: "2abc", ConnectorID: "3def"},
+		{Kind: kindConnector, AppID: "2abc3", ConnectorID: "def"},
+		{Kind: kindConnector, AppID: "3def", ConnectorID: "2abc"},
 		{Kind: kindConnector, AppID: "a:b=c", ConnectorID: "x@y~z+1"},
 		{Kind: kindDecoy, DecoyID: "4_g-h"},
+		{Kind: kindDecoy, DecoyID: "2abc,3def"},
 	} {
-		k, id, _ := strings.Cut(ref.key(), "/")
-		got, ok := parseTargetKey(k, id)
-		require.True(t, ok)
-		require.Equal(t, ref, got)
+		require.NoError(t, writeTarget(t.Context(), e.b.store, &target{Ref: ref}))
+		name := e.nameOf(ref)
+		require.Empty(t, seen[name], "%s has the name of another one", ref)
+		seen[name] = ref
+		got, err := readTargetNamed(t.Context(), e.b.store, name)
+		require.NoError(t, err)
+		require.Equal(t, ref, got.Ref)
 	}
-	for _, bad := range []string{"connector/x", "thing/x", "decoy/%zz"} {
-		k, id, _ := strings.Cut(bad, "/")
-		_, ok := parseTargetKey(k, id)
-		require.False(t, ok, bad)
-	}
+	got, err := readTargetNamed(t.Context(), e.b.store, "thing")
+	require.NoError(t, err)
+	require.Nil(t, got)
+	require.NoError(t, storedTarget.Write(t.Context(), e.b.store, targetNamed("thing"), &target{Ref: decoyTarget("x")}))
+	_, err = readTargetNamed(t.Context(), e.b.store, "thing")
+	require.True(t, store.Unreadable(err), "it lies in the place of another one")
 }
 
 func TestWhatSettlingFindsPushesOutNothingThatWasIssued(t *testing.T) {
@@ -383,7 +394,7 @@ func TestWhatSettlingFindsPushesOutNothingThatWasIssued(t *testing.T) {
 	e.write("config", "history_limit", 2)
 	e.bindDecoy("bait", c1test.KindAccessToken)
 	pointer := func(resp *logical.Response) *logical.StorageEntry {
-		entry, err := e.storage.Get(context.Background(), fingerprintKey(resp.Data["fingerprint_sha256"].(string)))
+		entry, err := e.storage.Get(context.Background(), e.keyOf(fingerprintKey(resp.Data["fingerprint_sha256"].(string))))
 		require.NoError(t, err)
 		return entry
 	}

@@ -6,7 +6,6 @@ package c1
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // outage is a time in which C1 takes no connection.
@@ -27,6 +27,7 @@ type outage struct{ from, to time.Time }
 // plan is what one simulation is given.
 type plan struct {
 	refs      []targetRef
+	names     []string // under which storage knows them, and lists them in order; nil: their IDs
 	schedule  schedule
 	config    config
 	latency   time.Duration // of any request to C1
@@ -37,6 +38,24 @@ type plan struct {
 	firstTurn func(i int) time.Time     // instead of the schedule's, for a mount that has run for long; may be nil
 	outages   []outage
 	keep      bool // the time of each rotation, by target
+}
+
+func (p *plan) name(i int) string {
+	if p.names != nil {
+		return p.names[i]
+	}
+	return p.refs[i].ConnectorID
+}
+
+func (p *plan) index() map[string]int32 {
+	if p.names == nil {
+		return indexOf(p.refs)
+	}
+	index := map[string]int32{}
+	for i, name := range p.names {
+		index[name] = int32(i)
+	}
+	return index
 }
 
 // course is what came of it.
@@ -71,7 +90,7 @@ type simulation struct {
 
 	at      time.Time
 	states  []scheduledState
-	index   map[string]int32 // by connector
+	index   map[string]int32 // by name
 	created int
 	asking  []asking // under way, soonest first
 	pending []int32  // looks planned per minute and not done
@@ -94,7 +113,7 @@ type asking struct {
 func simulate(p plan) *course {
 	s := &simulation{
 		course: course{plan: p, earliest: math.Inf(1)}, store: newDueStorage(p.config), at: p.start,
-		limiter: limiterOf(p.config.MaxRequestsPerSecond), states: make([]scheduledState, len(p.refs)), index: indexOf(p.refs),
+		limiter: limiterOf(p.config.MaxRequestsPerSecond), states: make([]scheduledState, len(p.refs)), index: p.index(),
 		bind: binding{RotateOn: rotateOnSchedule, Schedule: p.schedule},
 	}
 	minutes := int(p.length/time.Minute) + 3
@@ -203,7 +222,7 @@ func (s *simulation) count() {
 // plan stores when to look next, as the engine does.
 func (s *simulation) plan(i int32) {
 	at := s.target(i).nextLook()
-	_, err := s.b.due.put(context.Background(), s.refs[i], at)
+	_, err := s.b.due.put(context.Background(), s.name(int(i)), at)
 	mustDo(err)
 	m := max(s.slot(at), s.minute)
 	if m < len(s.pending) {
@@ -285,7 +304,7 @@ func (s *simulation) settle(l *look) {
 		s.b.looks.putBack(l, l.at)
 		return
 	}
-	i := s.index[l.ref.ConnectorID]
+	i := s.index[l.name]
 	st := s.states[i]
 	verify := !st.verify.IsZero() && !s.at.Before(st.verify)
 	if verify || !s.at.Before(st.next) {
@@ -363,7 +382,7 @@ func (s *simulation) done(i int32) {
 func (s *simulation) end(l *look) {
 	entries := s.b.looks.entriesOf(l)
 	for _, minute := range entries {
-		mustDo(s.b.due.drop(context.Background(), minute, l.ref))
+		mustDo(s.b.due.drop(context.Background(), minute, l.name))
 	}
 	s.b.looks.finish(l, len(entries))
 }
@@ -401,9 +420,9 @@ type dueStorage struct {
 }
 
 func newDueStorage(cfg config) *dueStorage {
-	stored, err := json.Marshal(cfg)
-	mustDo(err)
-	return &dueStorage{single: map[string][]byte{configKey: stored}, minutes: map[string]map[string]struct{}{}}
+	d := &dueStorage{single: map[string][]byte{}, minutes: map[string]map[string]struct{}{}}
+	mustDo(storedConfig.Write(context.Background(), onDisk(d), store.Fixed(configKey), &cfg))
+	return d
 }
 
 const minuteDigits = 10
@@ -414,8 +433,7 @@ func (d *dueStorage) cut(key string) (minute, id string, ok bool) {
 	if !ok {
 		return "", "", false
 	}
-	id, ok = strings.CutPrefix(rest[minuteDigits:], "/"+string(kindConnector)+"/")
-	return rest[:minuteDigits], id, ok
+	return rest[:minuteDigits], rest[minuteDigits+1:], true
 }
 
 func (d *dueStorage) Get(_ context.Context, key string) (*logical.StorageEntry, error) {
@@ -457,14 +475,8 @@ func (d *dueStorage) Delete(_ context.Context, key string) error {
 func (d *dueStorage) List(_ context.Context, prefix string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	minute, kind, _ := strings.Cut(strings.TrimPrefix(prefix, duePrefix), "/")
+	minute, _, _ := strings.Cut(strings.TrimPrefix(prefix, duePrefix), "/")
 	ids := d.minutes[minute]
-	switch {
-	case len(ids) == 0:
-		return nil, nil
-	case kind == "":
-		return []string{string(kindConnector) + "/"}, nil
-	}
 	names := make([]string, 0, len(ids))
 	for id := range ids {
 		names = append(names, id)

@@ -5,20 +5,20 @@ package c1
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 const (
-	targetPrefix    = "target/"
-	attentionPrefix = "attention/"
+	targetPrefix = "target/"
 
 	// maxPendingRetirements keeps a target's entry below the size that Raft
 	// takes (1 MiB): each live lease of a connector holds one retirement.
@@ -52,8 +52,8 @@ type targetRef struct {
 	DecoyID     string `json:"decoy_id,omitempty"`
 }
 
-// key is <kind>/<id>, unique and safe as a storage key: IDs hold no comma and
-// no slash (see validID).
+// key is <kind>/<id>, and unique: IDs hold no comma and no slash (see validID).
+// Storage never sees it.
 func (r targetRef) key() string {
 	if r.Kind == kindDecoy {
 		return string(kindDecoy) + "/" + url.PathEscape(r.DecoyID)
@@ -61,19 +61,14 @@ func (r targetRef) key() string {
 	return string(kindConnector) + "/" + url.PathEscape(r.AppID) + "," + url.PathEscape(r.ConnectorID)
 }
 
-func parseTargetKey(k, id string) (targetRef, bool) {
-	switch kind(k) {
-	case kindDecoy:
-		decoyID, err := url.PathUnescape(id)
-		return targetRef{Kind: kindDecoy, DecoyID: decoyID}, err == nil
-	case kindConnector:
-		app, connector, ok := strings.Cut(id, ",")
-		appID, err1 := url.PathUnescape(app)
-		connectorID, err2 := url.PathUnescape(connector)
-		return targetRef{Kind: kindConnector, AppID: appID, ConnectorID: connectorID}, ok && err1 == nil && err2 == nil
-	default:
-		return targetRef{}, false
+// check says what is wrong with a reference that comes from storage or a lease.
+func (r targetRef) check() error {
+	decoy := r.Kind == kindDecoy && r.DecoyID != ""
+	connector := r.Kind == kindConnector && r.AppID != "" && r.ConnectorID != ""
+	if !decoy && !connector {
+		return errors.New("it names no target")
 	}
+	return nil
 }
 
 func (r targetRef) String() string {
@@ -128,9 +123,9 @@ type target struct {
 	// longer.
 	Forgotten int `json:"forgotten,omitempty"`
 
-	historyLimit int      // how many records to keep, from config; 0 keeps all
-	pruned       []string // entries of the index for records that are gone
-	unindexed    []string // entries of the index that are still to be written
+	historyLimit int         // how many records to keep, from config; 0 keeps all
+	pruned       []store.Key // entries of the index for records that are gone
+	unindexed    []store.Key // entries of the index that are still to be written
 }
 
 // attempt is one rotation between "about to ask C1" and "outcome stored".
@@ -303,14 +298,53 @@ func (t *target) dropRetirement(version int) {
 	t.Retire = slices.DeleteFunc(t.Retire, func(r retirement) bool { return r.Version == version })
 }
 
-func readTarget(ctx context.Context, s logical.Storage, ref targetRef) (*target, error) {
-	return readStored(ctx, s, targetPrefix+ref.key(), func(entry *logical.StorageEntry) (*target, error) {
-		var t target
-		if err := entry.DecodeJSON(&t); err != nil {
-			return nil, fmt.Errorf("stored state of %s: %w", ref, err)
-		}
-		return &t, nil
-	})
+// storedTarget is how a target's state is stored.
+var storedTarget = store.Type[target]{
+	What: "state of a target", Format: 1, Copy: (*target).copied,
+	Check: func(t *target) error { return t.Ref.check() },
+}
+
+// targetKey is the entry of a target's state. The last part of it also names
+// the target in the due index and under attention/.
+func targetKey(ref targetRef) store.Key { return store.Hashed(targetPrefix, ref.key()) }
+
+// targetNamed is targetKey for a name that comes from a listing.
+func targetNamed(name string) store.Key { return store.Fixed(targetPrefix + name) }
+
+// nameOf is the name under which storage knows a target, of 64 hex digits.
+func (b *backend) nameOf(ctx context.Context, ref targetRef) (string, error) {
+	return b.store.Name(ctx, targetKey(ref))
+}
+
+// readTarget reads a target's state; nil if there is none.
+func readTarget(ctx context.Context, s *store.Store, ref targetRef) (*target, error) {
+	t, err := storedTarget.Read(ctx, s, targetKey(ref))
+	switch {
+	case store.Unreadable(err):
+		return nil, fmt.Errorf("%s: %w", ref, err)
+	case err == nil && t != nil && t.Ref != ref:
+		return nil, misplaced(ref.String(), t)
+	default:
+		return t, err
+	}
+}
+
+// readTargetNamed reads the state of a target that a listing names; nil if
+// there is none.
+func readTargetNamed(ctx context.Context, s *store.Store, name string) (*target, error) {
+	t, err := storedTarget.Read(ctx, s, targetNamed(name))
+	if err != nil || t == nil {
+		return nil, err
+	}
+	if own, err := s.Name(ctx, targetKey(t.Ref)); err != nil || own != name {
+		return nil, errors.Join(err, misplaced(targetPrefix+name, t))
+	}
+	return t, nil
+}
+
+// misplaced is the error of a state in the place of another one's.
+func misplaced(place string, t *target) error {
+	return &store.UnreadableError{What: storedTarget.What, Key: place, Cause: fmt.Errorf("it is that of %s", t.Ref)}
 }
 
 // copied is the target as storage gives it, sharing nothing that is ever
@@ -335,43 +369,60 @@ func copyOf[T any](p *T) *T {
 	return &c
 }
 
-// walkTargets reads every target, one at a time, until do returns an error.
-func walkTargets(ctx context.Context, s logical.Storage, do func(*target) error) error {
-	for _, k := range []kind{kindConnector, kindDecoy} {
-		ids, err := s.List(ctx, targetPrefix+string(k)+"/")
+// walkTargets reads every target, one at a time, until do returns an error. A
+// state that cannot be read does not keep it from the others, and is told in the
+// end.
+func walkTargets(ctx context.Context, s *store.Store, do func(*target) error) error {
+	names, err := s.List(ctx, targetPrefix)
+	if err != nil {
+		return err
+	}
+	var unreadable error
+	for _, name := range names {
+		t, err := readTargetNamed(ctx, s, name)
+		if store.Unreadable(err) {
+			unreadable = errors.Join(unreadable, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		for _, id := range ids {
-			ref, ok := parseTargetKey(string(k), id)
-			if !ok {
-				continue
-			}
-			t, err := readTarget(ctx, s, ref)
-			if err != nil {
-				return err
-			}
-			if t == nil {
-				continue
-			}
-			if err := do(t); err != nil {
-				return err
-			}
+		if t == nil {
+			continue
 		}
+		if err := do(t); err != nil {
+			return err
+		}
+	}
+	return unreadable
+}
+
+// writeTarget stores the state, and beside it in the same round whatever is
+// given. It keeps attention/ in step: the mark of a new reason is written
+// before the state that relies on it, one that has passed is dropped after. In
+// the ordinary case it is one write. What the index holds of records that are
+// kept no longer is left in t.pruned.
+func writeTarget(ctx context.Context, s *store.Store, t *target, beside ...func(context.Context) error) error {
+	before, records, forgotten, pruned := t.Attention, t.Records, t.Forgotten, t.pruned
+	added, passed := t.takeAttention()
+	t.pruneRecords()
+	err := writeMarked(ctx, s, t, added, beside)
+	if err != nil {
+		t.Attention, t.Records, t.Forgotten, t.pruned = before, records, forgotten, pruned
+		return err
+	}
+	// What is left to drop is only untidy if it stays.
+	for _, reason := range passed {
+		_ = dropMark(ctx, s, reason, t.Ref)
 	}
 	return nil
 }
 
-// writeTarget stores the state, and beside it in the same round whatever is
-// given, and keeps attention/ in step: a new reason is written in the same
-// round, one that has passed is dropped after. In the ordinary case it is one
-// write. What the index holds of records that are kept no longer is left in
-// t.pruned.
-func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...func(context.Context) error) error {
-	problems := t.problems()
-	before := t.Attention
+// takeAttention makes Attention the reasons that there are now, and returns
+// those that it did not hold before and those that have passed.
+func (t *target) takeAttention() (added, passed []string) {
+	problems, before := t.problems(), t.Attention
 	t.Attention = nil
-	var added, passed []string
 	for _, reason := range attentionReasons {
 		_, now := problems[reason]
 		was := slices.Contains(before, reason)
@@ -385,37 +436,24 @@ func writeTarget(ctx context.Context, s logical.Storage, t *target, beside ...fu
 			passed = append(passed, reason)
 		}
 	}
-	records, forgotten, pruned := t.Records, t.Forgotten, t.pruned
-	t.pruneRecords()
-
-	value, err := json.Marshal(t)
-	if err != nil {
-		return err
-	}
-	writes := []func() error{func() error {
-		return writeStored(ctx, s, &logical.StorageEntry{Key: targetPrefix + t.Ref.key(), Value: value}, t)
-	}}
-	for _, write := range beside {
-		writes = append(writes, func() error { return write(ctx) })
-	}
-	for _, reason := range added {
-		writes = append(writes, func() error {
-			return s.Put(ctx, &logical.StorageEntry{Key: attentionKey(reason, t.Ref)})
-		})
-	}
-	if err := parallel(writes...); err != nil {
-		t.Attention, t.Records, t.Forgotten, t.pruned = before, records, forgotten, pruned
-		return err
-	}
-	// What is left to drop is only untidy if it stays.
-	for _, reason := range passed {
-		_ = s.Delete(ctx, attentionKey(reason, t.Ref))
-	}
-	return nil
+	return added, passed
 }
 
-func attentionKey(reason string, ref targetRef) string {
-	return attentionPrefix + reason + "/" + ref.key()
+// writeMarked stores the marks, and only then the state, since its next writes
+// take for granted that they are there.
+func writeMarked(ctx context.Context, s *store.Store, t *target, marks []string, beside []func(context.Context) error) error {
+	var first []func() error
+	for _, reason := range marks {
+		first = append(first, func() error { return putMark(ctx, s, reason, t.Ref) })
+	}
+	if err := parallel(first...); err != nil {
+		return err
+	}
+	round := []func() error{func() error { return storedTarget.Write(ctx, s, targetKey(t.Ref), t) }}
+	for _, write := range beside {
+		round = append(round, func() error { return write(ctx) })
+	}
+	return parallel(round...)
 }
 
 // inTurn runs storage writes one after the other, until one fails.

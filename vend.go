@@ -63,12 +63,12 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	}
 	name := d.Get("name").(string)
 	writable := b.WriteSafeReplicationState()
-	bind, err := b.bindingToVend(ctx, req.Storage, k, name, reason)
+	bind, err := b.bindingToVend(ctx, k, name, reason)
 	plainRead := err == nil && bind.scheduled() && reason == reasonRead
 	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
 	switch {
 	case plainRead && (writable || !wrapped):
-		return b.vendStored(ctx, req.Storage, bind, name)
+		return b.vendStored(ctx, bind, name)
 	case !writable:
 		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
 	case err != nil:
@@ -105,18 +105,18 @@ func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, 
 	}
 	defer unlock()
 	// The binding may have changed while this caller waited for its turn.
-	bind, err := b.bindingToVend(ctx, req.Storage, k, name, asked.Reason)
+	bind, err := b.bindingToVend(ctx, k, name, asked.Reason)
 	if err != nil {
 		return nil, err
 	}
 	if bind.Ref != ref || bind.scheduled() {
 		return nil, refuse("%s was bound in another way in the meantime: try again", name)
 	}
-	s, err := b.session(ctx, req.Storage)
+	s, err := b.session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, err := targetToRotate(ctx, req.Storage, s, ref, name)
+	t, err := b.targetToRotate(ctx, s, ref, name)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +137,8 @@ func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, 
 }
 
 // targetToRotate reads a binding's target, whose lock the caller holds.
-func targetToRotate(ctx context.Context, storage logical.Storage, s *session, ref targetRef, name string) (*target, error) {
-	t, err := readTarget(ctx, storage, ref)
+func (b *backend) targetToRotate(ctx context.Context, s *session, ref targetRef, name string) (*target, error) {
+	t, err := readTarget(ctx, b.store, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -157,8 +157,8 @@ func errStopping() error {
 }
 
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.
-func (b *backend) bindingToVend(ctx context.Context, s logical.Storage, k kind, name, reason string) (*binding, error) {
-	bind, err := readBinding(ctx, s, k, name)
+func (b *backend) bindingToVend(ctx context.Context, k kind, name, reason string) (*binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil {
 		return nil, err
 	}

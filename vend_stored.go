@@ -35,9 +35,6 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if err := b.checkInput(req); err != nil {
 		return logical.ErrorResponse(err.Error()), nil
 	}
-	if req.Storage != nil { // as with most requests; it is the same one
-		req.Storage = b.storage
-	}
 	return b.Backend.HandleRequest(ctx, req)
 }
 
@@ -52,11 +49,11 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 	if !ok {
 		return nil
 	}
-	bind := recalled[binding](b.storage, bindingKey(k, name))
+	bind := storedBinding.Recall(b.store, bindingKey(k, name))
 	if bind == nil || !bind.scheduled() {
 		return nil
 	}
-	t := recalled[target](b.storage, targetPrefix+bind.Ref.key())
+	t := storedTarget.Recall(b.store, targetKey(bind.Ref))
 	if t == nil || !t.hasMaterial() {
 		return nil
 	}
@@ -65,8 +62,8 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 
 // vendStored answers a read of a scheduled binding. It takes no lock, writes
 // nothing and never asks C1.
-func (b *backend) vendStored(ctx context.Context, s logical.Storage, bind *binding, name string) (*logical.Response, error) {
-	t, err := readTarget(ctx, s, bind.Ref)
+func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*logical.Response, error) {
+	t, err := readTarget(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, err
 	}

@@ -76,9 +76,9 @@ func TestLeasedRotationCostsFourWritesInTwoRoundsAndOneRequest(t *testing.T) {
 	}
 	require.Equal(t, []string{"due", "target"}, prefixes(first), "intent, before C1 is asked")
 	require.Equal(t, []string{"fingerprint", "target"}, prefixes(second), "outcome")
-	require.Equal(t, []string{"client", "credential"}, prefixes(behind), "what nobody waits for")
+	require.Equal(t, []string{"id", "id"}, prefixes(behind), "what nobody waits for")
 	require.Equal(t, 1, e.c1.Requests("")-requests)
-	require.Equal(t, targetPrefix+connectorTarget(ref).key(), second[slices.IndexFunc(second, func(k string) bool { return strings.HasPrefix(k, targetPrefix) })])
+	require.Equal(t, e.keyOf(targetKey(connectorTarget(ref))), second[slices.IndexFunc(second, func(k string) bool { return strings.HasPrefix(k, targetPrefix) })])
 }
 
 func TestThousandFirstCallersShareOneToken(t *testing.T) {
@@ -161,7 +161,7 @@ func TestVendingWithoutWhatItNeedsIsRefusedAndAsksC1Nothing(t *testing.T) {
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("placement", "a\tb")).message, "placement")
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("placement", strings.Repeat("x", 513))).message, "placement")
 	require.Contains(t, e.refused(logical.UpdateOperation, "connector-creds/hr", fields("place", "x")).message, `"place"`)
-	require.NoError(t, e.b.storage.Delete(context.Background(), configKey))
+	require.NoError(t, e.b.store.Delete(context.Background(), configKey))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "write config first")
 	require.Zero(t, e.c1.Requests("rotateConnector"))
 }
@@ -350,7 +350,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
 			require.Equal(t, rotations, e.c1.Requests(c1test.OpRotateConnector))
 			require.False(t, e.b.WriteSafeReplicationState())
-			require.Nil(t, recalled[binding](e.b.storage, bindingKey(kindConnector, "shared")))
+			require.Nil(t, storedBinding.Recall(e.b.store, bindingKey(kindConnector, "shared")))
 			require.Equal(t, 1, e.read("connector-creds/shared").Data["version"])
 		})
 	}
@@ -362,7 +362,7 @@ func TestTargetOfAnotherTenantIsNotRotated(t *testing.T) {
 	ref := e.bindConnector("hr")
 	state := e.state(connectorTarget(ref))
 	state.Tenant = "https://elsewhere.conductor.one"
-	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "elsewhere")
 }
 
@@ -374,7 +374,7 @@ func TestLiveLeasesOfOneTargetAreBounded(t *testing.T) {
 	for i := range maxPendingRetirements {
 		state.Retire = append(state.Retire, retirement{Version: -i - 1, At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.b.storage, state))
+	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
 	require.Contains(t, f.message, "max_ttl")
@@ -413,7 +413,7 @@ func TestRecordSaysWhoWhenAndWhyButNeverTheSecret(t *testing.T) {
 	require.NotEmpty(t, r["started_at"])
 	require.NotEmpty(t, r["ends_at"])
 
-	for _, key := range []string{targetPrefix + connectorTarget(e.c1.Connector()).key(), bindingKey(kindConnector, "hr")} {
+	for _, key := range []string{e.keyOf(targetKey(connectorTarget(e.c1.Connector()))), e.keyOf(bindingKey(kindConnector, "hr"))} {
 		entry, err := e.storage.Get(context.Background(), key)
 		require.NoError(t, err)
 		for _, secret := range []string{resp.Data["client_secret"].(string)} {

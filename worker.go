@@ -46,7 +46,7 @@ func (w *worker) init() {
 // wakeWorker starts the worker unless it runs. It does nothing on a node that
 // may not write.
 func (b *backend) wakeWorker() {
-	if b.storage == nil || !b.mayWrite() {
+	if b.store == nil || !b.mayWrite() {
 		return
 	}
 	b.replanInBackground()
@@ -148,20 +148,20 @@ func (b *backend) feed(ctx context.Context) error {
 			return err
 		}
 		d.reached.Store(minute)
-		refs, err := d.list(ctx, minute)
+		names, err := d.list(ctx, minute)
 		if err != nil {
 			d.reached.Store(minute - 1) // list it again
 			return err
 		}
-		for _, ref := range refs {
-			b.looks.push(ref, time.Unix(minute*60, 0), minute)
+		for _, name := range names {
+			b.looks.push(name, time.Unix(minute*60, 0), minute)
 		}
 	}
 	return b.storeWatermark(ctx)
 }
 
 func (b *backend) readWidth(ctx context.Context) error {
-	cfg, err := readConfig(ctx, b.storage)
+	cfg, err := readConfig(ctx, b.store)
 	if err == nil && cfg != nil {
 		b.worker.setWidth(cfg)
 	}
@@ -201,11 +201,8 @@ func (b *backend) settleLook(ctx context.Context, l *look) {
 		return
 	}
 	entries := b.looks.entriesOf(l)
-	var done settled
-	err := b.safely(l.ref, func() (err error) {
-		done, err = b.settle(ctx, l.ref)
-		return err
-	})
+	done := settled{about: l.name}
+	err := b.safely(&done, func() error { return b.settle(ctx, l.name, &done) })
 	if ctx.Err() != nil {
 		return // the entries bring it back
 	}
@@ -215,8 +212,8 @@ func (b *backend) settleLook(ctx context.Context, l *look) {
 		b.looks.putBack(l, l.at)
 		return
 	case err != nil:
-		b.Logger().Error("could not settle; trying again in a minute", "target", l.ref.String(), "error", err)
-		if _, err := b.due.put(ctx, l.ref, b.now().Add(time.Minute)); err != nil {
+		b.Logger().Error("could not settle; trying again in a minute", "target", done.about, "error", err)
+		if _, err := b.due.put(ctx, l.name, b.now().Add(time.Minute)); err != nil {
 			b.looks.putBack(l, b.now().Add(storageRetry))
 			return
 		}
@@ -225,8 +222,8 @@ func (b *backend) settleLook(ctx context.Context, l *look) {
 		return
 	}
 	for _, minute := range entries {
-		if err := b.due.drop(ctx, minute, l.ref); err != nil {
-			b.Logger().Warn("could not drop a due entry; looking again", "target", l.ref.String(), "error", err)
+		if err := b.due.drop(ctx, minute, l.name); err != nil {
+			b.Logger().Warn("could not drop a due entry; looking again", "target", done.about, "error", err)
 			b.looks.putBack(l, b.now().Add(storageRetry))
 			return
 		}
@@ -241,10 +238,10 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 // safely turns a panic into an error, so that one target cannot take down every
 // mount of the process.
-func (b *backend) safely(ref targetRef, do func() error) (err error) {
+func (b *backend) safely(about fmt.Stringer, do func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			b.Logger().Error("panic", "target", ref.String(), "panic", p, "stack", string(debug.Stack()))
+			b.Logger().Error("panic", "target", about.String(), "panic", p, "stack", string(debug.Stack()))
 			err = &panicError{p}
 		}
 	}()
@@ -324,7 +321,7 @@ func (g *gate) enter(ctx context.Context, b *backend) (wait time.Duration, err e
 	if open {
 		return 0, nil
 	}
-	s, err := b.session(ctx, b.storage)
+	s, err := b.session(ctx)
 	if err == nil {
 		probe, cancel := s.bound(c1api.Background(ctx))
 		_, err = s.client.Introspect(probe)

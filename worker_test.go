@@ -534,8 +534,11 @@ func TestPanicOfOneTargetLeavesTheOthersAlone(t *testing.T) {
 		for id := range names {
 			mad = id
 		}
+		bind, err := readBinding(context.Background(), e.disk(), kindConnector, names[mad])
+		require.NoError(t, err)
+		madKey := e.keyOf(targetKey(bind.Ref))
 		e.storage.failWhen(func(op, key string) bool {
-			if op == "put" && strings.HasPrefix(key, targetPrefix) && strings.Contains(key, mad) {
+			if op == "put" && key == madKey {
 				panic("storage gone mad")
 			}
 			return false

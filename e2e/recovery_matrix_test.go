@@ -338,16 +338,13 @@ func (c *cell) holdWrites(gate *vaulttest.StorageGate) {
 		object = c.connector.ConnectorID
 	}
 	for _, w := range c.step.writes {
-		part := object
 		switch {
-		case w.prefix == fingerprintKeys:
-			if part = c.lastMinted().Fingerprint; part == "" {
-				continue
-			}
+		case w.prefix == fingerprintKeys && c.lastMinted().Fingerprint == "":
+			continue
 		case w.prefix == dueKeys && c.step.answered && !c.scheduled:
 			continue
 		}
-		c.holds = append(c.holds, gate.Hold(w.when, w.prefix, part))
+		c.holds = append(c.holds, gate.Hold(w.when, w.prefix, object))
 	}
 }
 

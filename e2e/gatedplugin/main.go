@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -51,8 +53,8 @@ type gate struct {
 // pass returns when the write may go on. It does not look at the caller's
 // context: what a test holds stays held until the process is killed, however
 // long the engine would have waited for its storage.
-func (g *gate) pass(ctx context.Context, key string, when vaulttest.WriteWhen) error {
-	question, err := json.Marshal(vaulttest.Write{Key: key, When: when})
+func (g *gate) pass(ctx context.Context, write vaulttest.Write) error {
+	question, err := json.Marshal(write)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (g *gate) factory(engine logical.Factory) logical.Factory {
 	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
 		gated := *conf
 		if conf.StorageView != nil { // as it is while Vault asks for the version only
-			gated.StorageView = &gatedStorage{Storage: conf.StorageView, gate: g}
+			gated.StorageView = &gatedStorage{Storage: conf.StorageView, gate: g, about: map[string]string{}}
 		}
 		return engine(ctx, &gated)
 	}
@@ -87,17 +89,38 @@ func (g *gate) factory(engine logical.Factory) logical.Factory {
 type gatedStorage struct {
 	logical.Storage
 	gate *gate
+
+	mu    sync.Mutex
+	about map[string]string // the connector or decoy, by its name in storage
+}
+
+// aboutEntry returns the connector or decoy that an entry is about. A state and a
+// pointer name it, and a due entry ends like the key of a state that was written
+// before.
+func (s *gatedStorage) aboutEntry(entry *logical.StorageEntry) string {
+	name := entry.Key[strings.LastIndexByte(entry.Key, '/')+1:]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var named struct {
+		Ref json.RawMessage `json:"ref"`
+	}
+	if json.Unmarshal(entry.Value, &named) == nil {
+		s.about[name] = string(named.Ref)
+	}
+	return s.about[name]
 }
 
 func (s *gatedStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
 	if !vaulttest.Gated(entry.Key) {
 		return s.Storage.Put(ctx, entry)
 	}
-	if err := s.gate.pass(ctx, entry.Key, vaulttest.BeforeWrite); err != nil {
+	write := vaulttest.Write{Key: entry.Key, About: s.aboutEntry(entry), When: vaulttest.BeforeWrite}
+	if err := s.gate.pass(ctx, write); err != nil {
 		return err
 	}
 	if err := s.Storage.Put(ctx, entry); err != nil {
 		return err
 	}
-	return s.gate.pass(ctx, entry.Key, vaulttest.AfterWrite)
+	write.When = vaulttest.AfterWrite
+	return s.gate.pass(ctx, write)
 }

@@ -28,8 +28,9 @@ const (
 
 // Write is what the gated plugin asks its gate about.
 type Write struct {
-	Key  string    `json:"key"` // within the mount's storage
-	When WriteWhen `json:"when"`
+	Key   string    `json:"key"`   // within the mount's storage; it says nothing of what it is about
+	About string    `json:"about"` // the connector or decoy, as the entry names it
+	When  WriteWhen `json:"when"`
 }
 
 // Gated reports whether the gated plugin asks about writes of this key: it does
@@ -64,19 +65,19 @@ func NewStorageGate(t testing.TB) *StorageGate {
 
 // WriteHold holds one write until it is released.
 type WriteHold struct {
-	when         WriteWhen
-	prefix, part string
-	used         bool // guarded by the gate's mu
-	arrived      chan struct{}
-	released     chan struct{}
-	once         sync.Once
+	when       WriteWhen
+	prefix, id string
+	used       bool // guarded by the gate's mu
+	arrived    chan struct{}
+	released   chan struct{}
+	once       sync.Once
 }
 
-// Hold holds one write from now on: the first whose key has this prefix and
-// contains this part. Later ones pass.
-func (g *StorageGate) Hold(when WriteWhen, prefix, part string) *WriteHold {
+// Hold holds one write from now on: the first whose key has this prefix, of
+// those about the connector or decoy with this ID. Later ones pass.
+func (g *StorageGate) Hold(when WriteWhen, prefix, id string) *WriteHold {
 	h := &WriteHold{
-		when: when, prefix: prefix, part: part,
+		when: when, prefix: prefix, id: id,
 		arrived: make(chan struct{}), released: make(chan struct{}),
 	}
 	g.mu.Lock()
@@ -116,7 +117,7 @@ func (g *StorageGate) holdFor(write Write) *WriteHold {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, h := range g.holds {
-		if !h.used && h.when == write.When && strings.HasPrefix(write.Key, h.prefix) && strings.Contains(write.Key, h.part) {
+		if !h.used && h.when == write.When && strings.HasPrefix(write.Key, h.prefix) && strings.Contains(write.About, h.id) {
 			h.used = true
 			close(h.arrived)
 			return h

@@ -1,15 +1,13 @@
 // Copyright (c) The vault-plugin-c1 authors
 // SPDX-License-Identifier: MPL-2.0
 
-package c1
+package store
 
 import (
-	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/logical"
 )
 
 const (
@@ -22,8 +20,8 @@ const (
 	doubtfulFor = 3 * time.Minute
 )
 
-// memory is a mount's storage that remembers in decoded form what was read or
-// written last. Each call from a plugin back to Vault costs a good part of what
+// memory holds in decoded form what was read or written last, by the key that
+// storage sees. Each call from a plugin back to Vault costs a good part of what
 // a whole read does.
 //
 // It remembers only on the node that may write: there each change comes through
@@ -32,7 +30,6 @@ const (
 // an entry is being written nothing is known of it, and what was read meanwhile
 // is not kept.
 type memory struct {
-	logical.Storage
 	now func() time.Time
 
 	mu       sync.Mutex
@@ -49,9 +46,9 @@ type reading struct {
 	obsolete bool // the entry was changed since they began
 }
 
-func newMemory(s logical.Storage, now func() time.Time) *memory {
+func newMemory(now func() time.Time) *memory {
 	return &memory{
-		Storage: s, now: now,
+		now:   now,
 		known: map[string]any{}, reading: map[string]*reading{}, writing: map[string]int{}, doubtful: map[string]time.Time{},
 	}
 }
@@ -61,9 +58,20 @@ func (m *memory) enable(writable bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.enabled = writable
-	if writable {
-		return
+	if !writable {
+		m.clear()
 	}
+}
+
+// forgetAll drops everything, as if somebody else had changed it.
+func (m *memory) forgetAll() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clear()
+}
+
+// clear drops everything, and what is being read; m.mu is held.
+func (m *memory) clear() {
 	clear(m.known)
 	for key := range m.reading {
 		m.changed(key)
@@ -87,26 +95,18 @@ func (m *memory) changed(key string) {
 	}
 }
 
-// Put writes an entry, and forgets what was known of it.
-func (m *memory) Put(ctx context.Context, entry *logical.StorageEntry) error {
-	return m.write(entry.Key, nil, func() error { return m.Storage.Put(ctx, entry) })
-}
-
-// Delete deletes an entry, and forgets it.
-func (m *memory) Delete(ctx context.Context, key string) error {
-	return m.write(key, nil, func() error { return m.Storage.Delete(ctx, key) })
-}
-
-// worthKeeping says which entries requests read.
-func worthKeeping(key string) bool {
-	return strings.HasPrefix(key, bindingPrefix) || strings.HasPrefix(key, targetPrefix) || key == configKey
+// remembers says which entries requests read.
+func (s *Store) remembers(key string) bool {
+	for _, prefix := range s.options.Remember {
+		if strings.HasPrefix(key, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // write changes an entry, and then remembers its value unless that is nil.
 func (m *memory) write(key string, value any, change func() error) (err error) {
-	if !worthKeeping(key) {
-		return recognised(change())
-	}
 	m.mu.Lock()
 	m.changed(key)
 	m.writing[key]++
@@ -125,17 +125,8 @@ func (m *memory) write(key string, value any, change func() error) (err error) {
 		}
 		m.keep(key, value)
 	}()
-	err = recognised(change())
+	err = change()
 	returned = true
-	return err
-}
-
-// recognised restores the one error of storage's that has a meaning to Vault:
-// on the way to a plugin it kept its text only.
-func recognised(err error) error {
-	if err != nil && err.Error() == logical.ErrReadOnly.Error() {
-		return logical.ErrReadOnly
-	}
 	return err
 }
 
@@ -144,11 +135,8 @@ func (m *memory) keep(key string, value any) {
 	if value == nil || !m.enabled || m.writing[key] > 0 {
 		return
 	}
-	if until, ok := m.doubtful[key]; ok {
-		if m.now().Before(until) {
-			return
-		}
-		delete(m.doubtful, key)
+	if m.doubts(key) {
+		return
 	}
 	if _, ok := m.known[key]; !ok && len(m.known) >= mostRemembered {
 		for other := range m.known { // any will do
@@ -185,53 +173,32 @@ func (m *memory) recall(key string) (value any, learned func(value any)) {
 	}
 }
 
-// stored is a type that is kept in storage, and can be copied for somebody who
-// may change it.
-type stored[T any] interface {
-	*T
-	copied() *T
-}
-
-// recalled returns what is remembered of an entry, or nil. It is not the
-// caller's to change.
-func recalled[T any](m *memory, key string) *T {
+// peek returns what is known of an entry, or nil.
+func (m *memory) peek(key string) any {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, _ := m.known[key].(*T)
-	return value
+	return m.known[key]
 }
 
-// readStored returns what an entry holds, as the caller's own, or nil when there
-// is none.
-func readStored[T any, P stored[T]](ctx context.Context, s logical.Storage, key string, decode func(*logical.StorageEntry) (*T, error)) (*T, error) {
-	learned := func(any) {}
-	if m, ok := s.(*memory); ok {
-		value, tell := m.recall(key)
-		if value != nil {
-			return P(value.(*T)).copied(), nil
-		}
-		learned = tell
-	}
-	entry, err := s.Get(ctx, key)
-	if err != nil || entry == nil {
-		learned(nil)
-		return nil, err
-	}
-	value, err := decode(entry)
-	if err != nil {
-		learned(nil)
-		return nil, err
-	}
-	learned(P(value).copied())
-	return value, nil
+func (m *memory) all() map[string]any {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.known)
 }
 
-// writeStored writes an entry, and remembers a copy of the value that it was
-// made of.
-func writeStored[T any, P stored[T]](ctx context.Context, s logical.Storage, entry *logical.StorageEntry, value *T) error {
-	m, ok := s.(*memory)
-	if !ok {
-		return s.Put(ctx, entry)
+// doubts reports whether a write of an entry that failed may still be carried
+// out; m.mu is held.
+func (m *memory) doubts(key string) bool {
+	until, ok := m.doubtful[key]
+	if ok && !m.now().Before(until) {
+		delete(m.doubtful, key)
+		return false
 	}
-	return m.write(entry.Key, P(value).copied(), func() error { return m.Storage.Put(ctx, entry) })
+	return ok
+}
+
+func (m *memory) inDoubt(key string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.doubts(key)
 }
