@@ -210,7 +210,7 @@ func (b *backend) describeBinding(ctx context.Context, k kind, name string) (map
 	if a := t.Attempt; a != nil && a.Unknown == "" && b.now().After(a.SettleAt) && b.WriteSafeReplicationState() {
 		// Nobody has come to settle it: the process died between the attempt
 		// and its due entry.
-		if _, err := b.lookAt(ctx, t.Ref, b.now()); err != nil {
+		if err := b.lookAt(ctx, t.Ref, b.now()); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -79,14 +79,17 @@ func busyDay(e *engine) (silent []string) {
 			silent = append(silent, fingerprint, fingerprint[:fingerprintFolder], fingerprint[:8])
 		}
 	}
-	for i, bind := range []struct{ kind, more string }{
-		{"connector", "rotate_on=read"}, {"connector", "rotate_on=write"}, {"connector", "rotate_on=schedule"},
-		{"decoy", "rotate_on=read"}, {"decoy", "rotate_on=write"}, {"decoy", "rotate_on=schedule"},
+	for i, bind := range []struct{ kind, rotateOn string }{
+		{"connector", rotateOnRead},
+		{"connector", rotateOnWrite},
+		{"connector", rotateOnSchedule},
+		{"decoy", rotateOnRead},
+		{"decoy", rotateOnWrite},
+		{"decoy", rotateOnSchedule},
 	} {
 		name := fmt.Sprintf("payroll%d.%s", i, bind.kind[:4])
 		silent = append(silent, name)
-		_, rotateOn, _ := strings.Cut(bind.more, "=")
-		data := fields("rotate_on", rotateOn)
+		data := fields("rotate_on", bind.rotateOn)
 		if bind.kind == "connector" {
 			ref := e.c1.NewConnector(name)
 			merge(data, "app_id", ref.AppID, "connector_id", ref.ConnectorID)
@@ -94,7 +97,7 @@ func busyDay(e *engine) (silent []string) {
 			merge(data, "decoy_id", e.c1.NewDecoy(c1test.KindUserClientCredential, name, nil))
 		}
 		learn(data)
-		if rotateOn == rotateOnSchedule {
+		if bind.rotateOn == rotateOnSchedule {
 			merge(data, "rotation_period", "1h")
 		}
 		e.must(logical.CreateOperation, bind.kind+"s/"+name, data)

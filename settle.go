@@ -253,17 +253,16 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 	if next.IsZero() {
 		return nil
 	}
-	_, err := b.lookAt(ctx, t.Ref, next)
-	return err
+	return b.lookAt(ctx, t.Ref, next)
 }
 
-// lookAt asks for a look at a target, and returns the minute of the entry.
-func (b *backend) lookAt(ctx context.Context, ref targetRef, at time.Time) (minute int64, err error) {
+// lookAt asks for a look at a target.
+func (b *backend) lookAt(ctx context.Context, ref targetRef, at time.Time) error {
 	name, err := b.nameOf(ctx, ref)
-	if err != nil {
-		return 0, err
+	if err == nil {
+		_, err = b.due.put(ctx, name, at)
 	}
-	return b.due.put(ctx, name, at)
+	return err
 }
 
 // change lets do change a target's state under its lock, and stores it with its

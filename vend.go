@@ -82,7 +82,7 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 		r.explain(resp)
 		return resp, nil
 	default:
-		return b.vendLeased(ctx, req, k, name, bind.Ref, asked)
+		return b.vendLeased(ctx, k, name, bind.Ref, asked)
 	}
 }
 
@@ -98,7 +98,7 @@ func askedOf(req *logical.Request, d *framework.FieldData, reason string) (origi
 
 // vendLeased rotates a binding's target for one owner and hands the new
 // material out with a lease.
-func (b *backend) vendLeased(ctx context.Context, req *logical.Request, k kind, name string, ref targetRef, asked origin) (*logical.Response, error) {
+func (b *backend) vendLeased(ctx context.Context, k kind, name string, ref targetRef, asked origin) (*logical.Response, error) {
 	unlock, err := b.lockTarget(ctx, ref)
 	if err != nil {
 		return nil, err

@@ -138,7 +138,8 @@ func TestNoNameIsAWayToAnotherEntry(t *testing.T) {
 func TestOnlyAWriterMakesWhatNamesDependOn(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
-	w := &watched{refuse: func(string) error { return errors.New(logical.ErrReadOnly.Error()) }}
+	readOnly := errors.New(logical.ErrReadOnly.Error()) // as it comes over gRPC
+	w := &watched{refuse: func(string) error { return readOnly }}
 	s := newStore(w) // a standby's
 	for _, key := range []Key{thingKey("a"), Listed("a")} {
 		got, err := things.Read(ctx, s, key)
