@@ -182,7 +182,7 @@ func (b *backend) describeBinding(ctx context.Context, s logical.Storage, k kind
 	if a := t.Attempt; a != nil && a.Unknown == "" && b.now().After(a.SettleAt) && b.WriteSafeReplicationState() {
 		// Nobody has come to settle it: the process died between the attempt
 		// and its due entry.
-		if _, err := b.due.put(ctx, t.Ref, b.now()); err != nil {
+		if _, err := b.agenda.Put(ctx, agendaKey(t.Ref), b.now()); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
@@ -194,7 +195,7 @@ func TestOnlyTheNodeThatMayWriteRemembers(t *testing.T) {
 	require.NotNil(t, recalled[target](e.b.storage, key))
 
 	e.system.become(consts.ReplicationPerformanceStandby)
-	e.b.wakeWorker()
+	e.b.wake()
 	require.Nil(t, recalled[target](e.b.storage, key))
 	require.Equal(t, 1, e.read("connector-creds/hr").Data["version"])
 	require.Nil(t, recalled[target](e.b.storage, key))
@@ -229,7 +230,7 @@ func TestMemoryIsBoundedAndForgottenAtTheEnd(t *testing.T) {
 	}
 	require.Len(t, m.known, mostRemembered)
 	require.Empty(t, m.writing)
-	require.NoError(t, m.Put(context.Background(), &logical.StorageEntry{Key: dueKey(1, decoyTarget("d"))}))
+	require.NoError(t, m.Put(context.Background(), &logical.StorageEntry{Key: agenda.Prefix + "d"}))
 	require.Len(t, m.known, mostRemembered, "only what requests read")
 	m.enable(false)
 	require.Empty(t, m.known)

@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
@@ -284,7 +285,7 @@ func (w *world) crash() {
 	w.fx.mu.Lock()
 	w.fx.dead = true
 	w.fx.mu.Unlock()
-	w.b.worker.stop()
+	w.b.end()
 	w.abandoned = append(w.abandoned, w.b)
 	w.start()
 }
@@ -553,7 +554,7 @@ func (w *world) agree() {
 	status, err := w.send(logical.ReadOperation, "status", nil)
 	require.NoError(w, err)
 	require.Equal(w, true, status.Data["healthy"], "%v", status.Data)
-	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, duePrefix)
+	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, agenda.Prefix)
 	require.NoError(w, err)
 	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)
 }

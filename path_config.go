@@ -146,7 +146,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 			return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
 		}
 	}
-	if err := b.due.start(ctx); err != nil {
+	if err := b.agenda.Start(ctx); err != nil {
 		return nil, err
 	}
 	replan := stored != nil && stored.DriftCheckPeriod != cfg.DriftCheckPeriod
@@ -163,7 +163,6 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	b.sessions.drop()
-	b.worker.setWidth(cfg)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
 	if replan {
@@ -226,15 +225,15 @@ func (b *backend) retryRetirements(ctx context.Context) {
 // config is due at once. It writes nothing; what is not reached waits for its
 // next try.
 func (b *backend) retryRotations(ctx context.Context) {
-	b.gate.open()
+	b.agenda.Reached()
 	refs, err := attentionRefs(ctx, b.storage, attentionFailing)
 	if err != nil {
 		b.Logger().Warn("failing rotations wait for their next try as planned", "error", err)
 	}
 	for _, ref := range refs {
-		b.looks.push(ref, b.now(), 0)
+		b.agenda.Hurry(agendaKey(ref), b.now())
 	}
-	b.looks.signal()
+	b.agenda.Refresh() // rotation_workers may be another
 }
 
 const configHelp = `

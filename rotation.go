@@ -113,9 +113,8 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 		return nil, err
 	}
 	m.Warnings = append(m.Warnings, b.annotate(ctx, r)...)
-	if !r.byClock && b.gate.closed(b.now()) {
-		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
-		b.looks.signal()
+	if !r.byClock {
+		b.agenda.Reached() // what waits for C1 need not wait for a probe
 	}
 	switch {
 	case r.outcome != outcomeIssued:
@@ -200,7 +199,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	defer cancel()
 	var minute int64
 	due := func() (err error) {
-		minute, err = b.due.enter(store, t.Ref, a.SettleAt)
+		minute, err = b.agenda.Enter(store, agendaKey(t.Ref), a.SettleAt)
 		return err
 	}
 	state := func() error { return writeTarget(store, b.storage, t) }
@@ -248,7 +247,7 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 		heals = "it is rotated again at " + rfc3339(t.Attempt.SettleAt) + ", or sooner if somebody asks for it"
 	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
-	b.due.soon(t.Ref, t.Attempt.SettleAt)
+	b.agenda.Hurry(agendaKey(t.Ref), t.Attempt.SettleAt)
 	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
 	}
@@ -314,7 +313,7 @@ func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) err
 	var nextMinute int64
 	writes := []func() error{func() (err error) {
 		if next := t.nextLook(); !next.IsZero() {
-			nextMinute, err = b.due.put(store, t.Ref, next)
+			nextMinute, err = b.agenda.Put(store, agendaKey(t.Ref), next)
 		}
 		return err
 	}}
@@ -324,7 +323,7 @@ func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) err
 		err = b.storeOutcome(ctx, t)
 	}
 	if err == nil && nextMinute != closed.dueMinute {
-		_ = b.due.drop(store, closed.dueMinute, t.Ref) // if it stays it costs a look
+		_ = b.agenda.Drop(store, closed.dueMinute, agendaKey(t.Ref)) // if it stays it costs a look
 	}
 	return err
 }

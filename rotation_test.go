@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
@@ -165,7 +166,7 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 			if path == "decoys/x" {
 				ref = decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
 			}
-			_, err := e.b.settle(context.Background(), ref)
+			_, err := e.b.settle(context.Background(), ref, false)
 			require.NoError(t, err)
 			require.Equal(t, stateRotating, e.read(path).Data["state"], "C1 may still commit it")
 
@@ -339,7 +340,7 @@ func TestFailingStorageNeverLosesARotation(t *testing.T) {
 		rotated  bool
 		wantSeen string // state afterwards
 	}{
-		"due entry":                     {duePrefix, 0, -1, 500, false, stateReady},
+		"due entry":                     {agenda.Prefix, 0, -1, 500, false, stateReady},
 		"attempt":                       {targetPrefix, 0, -1, 500, false, stateReady},
 		"attempt once":                  {targetPrefix, 0, 1, 500, false, stateReady},
 		"outcome once":                  {targetPrefix, 1, 1, 0, true, stateReady},

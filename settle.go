@@ -18,12 +18,16 @@ const (
 	retryMax  = time.Hour
 	// recently is how long after a rotation it may not have been looked at yet.
 	recently = 2*longestRequestTimeout + 2*time.Minute
+	// busyRetry is how much later a target is settled that somebody else has.
+	busyRetry = time.Second
 )
 
 // settled is what a settlement found.
 type settled struct {
 	next time.Time // when to look again on behalf of the same due entry; zero if it is done with
 	c1   error     // what C1 said last; errNotAsked, or nil if it did what was asked
+	// alone: the last try failed for this target while C1 answered others.
+	alone bool
 }
 
 // errNotAsked: a settlement had no reason to call C1.
@@ -51,15 +55,16 @@ func (b *backend) turn(ctx context.Context, s *session, out *settled) (context.C
 // settle does whatever is due for a target by its state: it closes an attempt
 // whose outcome is unknown, looks whether C1 still holds the current
 // credential, rotates by the schedule, and ends what is to be retired. It is
-// woken by a due entry, which its caller drops only when it returns nil.
-func (b *backend) settle(ctx context.Context, ref targetRef) (settled, error) {
-	out := settled{c1: errNotAsked}
+// woken by a due entry, which its caller drops only when it returns nil. With
+// alone, what would concern all targets is taken for this one's own failure.
+func (b *backend) settle(ctx context.Context, ref targetRef, alone bool) (settled, error) {
+	out := settled{c1: errNotAsked, alone: alone}
 	if !b.work.enter() {
 		return out, context.Canceled
 	}
 	defer b.work.leave()
 
-	t, err := b.settleState(c1api.Background(ctx), ref, &out)
+	t, err := b.settleState(ctx, ref, &out)
 	if err != nil || t == nil {
 		return out, err
 	}
@@ -115,7 +120,7 @@ func (b *backend) settleState(ctx context.Context, ref targetRef, out *settled) 
 		return nil, err
 	}
 	next := t.nextLook()
-	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
+	if !next.IsZero() && b.agenda.Listed(next) {
 		// The entry that woke us stays until then. What is due even now waits
 		// for somebody or something.
 		if !next.After(b.now()) {
@@ -150,7 +155,7 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	}
 	turn, err := b.turn(ctx, s, out)
 	if err != nil {
-		return false, false, b.worker.ctx.Err()
+		return false, false, b.life.Err()
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
 	if !pilot {
@@ -167,6 +172,10 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	case err == nil:
 		out.asked(nil)
 		return true, true, nil
+	case out.alone && concernsAll(err):
+		out.asked(err)
+		t.troubled(s.config, b.now(), err)
+		return true, true, b.storeWithNextLook(ctx, t)
 	case c1api.AsError(err) != nil:
 		out.asked(err)
 		return true, false, nil //nolint:nilerr // what C1 said is told in out; the state is stored
@@ -248,7 +257,7 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 	if next.IsZero() {
 		return nil
 	}
-	_, err := b.due.put(ctx, t.Ref, next)
+	_, err := b.agenda.Put(ctx, agendaKey(t.Ref), next)
 	return err
 }
 
