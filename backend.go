@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
@@ -49,11 +50,10 @@ type backend struct {
 	sessions sessionCache
 	locks    keyedLocks
 	flights  flights
-	due      dueIndex
-	looks    *lookQueue
-	gate     gate
-	worker   worker
+	agenda   *agenda.Agenda
 	work     drainGroup // rotations and settlements under way
+	life     context.Context
+	end      context.CancelFunc // of life, when the plugin stops
 
 	replan replanner
 }
@@ -84,8 +84,8 @@ func newBackend(version string, s seams) *backend {
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
 	}
-	b := &backend{seams: s, version: version, looks: newLookQueue()}
-	b.worker.init()
+	b := &backend{seams: s, version: version}
+	b.life, b.end = context.WithCancel(context.Background())
 	b.replan.wanted.Store(true) // the process before may have died while it was at it
 	b.Backend = &framework.Backend{
 		Help:           strings.TrimSpace(backendHelp),
@@ -128,8 +128,7 @@ func (b *backend) Setup(ctx context.Context, conf *logical.BackendConfig) error 
 		return err
 	}
 	b.store = newStore(conf.StorageView, b.version, b.now)
-	b.due.storage, b.due.now = b.store, b.now
-	b.due.soon = func(name string, at time.Time) { b.looks.push(name, at, 0) }
+	b.agenda = b.newAgenda()
 	return nil
 }
 
@@ -144,13 +143,13 @@ func newStore(s logical.Storage, version string, now func() time.Time) *store.St
 // initialize wakes the worker so that what fell due while no process ran is
 // settled. It rotates nothing by itself.
 func (b *backend) initialize(context.Context, *logical.InitializationRequest) error {
-	b.wakeWorker()
+	b.wake()
 	return nil
 }
 
 // periodic only wakes the worker: Vault holds its state lock while it runs.
 func (b *backend) periodic(context.Context, *logical.Request) error {
-	b.wakeWorker()
+	b.wake()
 	return nil
 }
 
@@ -159,8 +158,8 @@ func (b *backend) invalidate(_ context.Context, key string) {
 	switch key {
 	case configKey:
 		b.sessions.drop()
-	case watermarkKey:
-		b.due.forget()
+	case agenda.WatermarkKey:
+		b.agenda.Forget()
 	}
 }
 
@@ -168,7 +167,7 @@ func (b *backend) invalidate(_ context.Context, key string) {
 // call to C1 may take. On a mount that is being disabled it then ends what
 // Vault has no lease for, since the storage that knows of it is about to go.
 func (b *backend) clean(ctx context.Context) {
-	b.worker.stop()
+	b.end()
 	timeout := defaultRequestTimeout
 	if cfg, err := readConfig(ctx, b.store); err == nil && cfg != nil {
 		timeout = cfg.RequestTimeout

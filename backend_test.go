@@ -254,7 +254,7 @@ func newEngine(t *testing.T, o ...func(*c1test.Options)) *engine {
 func (e *engine) restart() {
 	e.Helper()
 	if e.b != nil {
-		e.b.worker.stop()
+		e.b.end()
 	}
 	e.b = newBackend(testVersion, seams{now: e.clock.now, lockWait: 5 * time.Minute})
 	require.NoError(e, e.b.Setup(context.Background(), &logical.BackendConfig{
@@ -439,6 +439,21 @@ func (e *engine) nameOf(ref targetRef) string {
 	return strings.TrimPrefix(e.keyOf(targetKey(ref)), targetPrefix)
 }
 
+// asked counts the requests to C1, but for those that ask whether it is there.
+func (e *engine) asked() int {
+	return e.c1.Requests("") - e.c1.Requests(c1test.OpToken) - e.c1.Requests(c1test.OpIntrospect)
+}
+
+// changes counts what changed at C1, logins aside.
+func (e *engine) changes() (n int) {
+	for _, entry := range e.c1.Journal() {
+		if entry.Op != c1test.OpToken {
+			n++
+		}
+	}
+	return n
+}
+
 // state reads a target's state from storage.
 func (e *engine) state(ref targetRef) *target {
 	e.Helper()
@@ -452,17 +467,15 @@ func (e *engine) state(ref targetRef) *target {
 // now.
 func (b *backend) tick(ctx context.Context) error {
 	for range 1_000_000 {
-		if err := b.feed(ctx); err != nil {
+		e, next, err := b.agenda.Take(ctx)
+		switch {
+		case err != nil:
 			return err
+		case e != nil:
+			b.agenda.Settle(ctx, e)
+		case next.After(b.now()):
+			return nil
 		}
-		var l *look
-		if b.gate.width(b.now(), 1) > 0 {
-			l = b.looks.pop(b.now())
-		}
-		if l == nil {
-			return b.storeWatermark(ctx)
-		}
-		b.settleLook(ctx, l)
 	}
 	return errors.New("settling does not come to an end")
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 )
 
 // weighed counts what is written, by the first part of the key.
@@ -62,8 +64,8 @@ func (w *weighed) of(do func()) weight {
 	defer w.mu.Unlock()
 	sum := weight{bytes: w.bytes}
 	for prefix, n := range w.puts {
-		if prefix == watermarkKey {
-			sum.bytes -= n * (len(watermarkKey) + len("28401234"))
+		if prefix == agenda.WatermarkKey {
+			sum.bytes -= n * (len(agenda.WatermarkKey) + len("28401234"))
 			continue
 		}
 		sum.puts += n

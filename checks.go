@@ -218,9 +218,9 @@ func (b *backend) replanInBackground() {
 		defer b.work.leave()
 		defer r.running.Store(false)
 		for r.wanted.CompareAndSwap(true, false) {
-			if err := b.replanChecks(b.worker.ctx); err != nil {
+			if err := b.replanChecks(b.life); err != nil {
 				r.wanted.Store(true)
-				if b.worker.ctx.Err() == nil {
+				if b.life.Err() == nil {
 					b.Logger().Error("could not plan all checks anew; trying again in a minute", "error", err)
 				}
 				return

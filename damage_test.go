@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
@@ -180,7 +181,7 @@ func TestNewerFormatsAreRefusedAndLeftAsTheyAre(t *testing.T) {
 		require.Equal(t, rotations, e.c1.Requests(c1test.OpRotateConnector))
 		e.damage(raw, old)
 	}
-	e.damage(watermarkKey, []byte(`{"format":2,"minute":1}`))
+	e.damage(agenda.WatermarkKey, []byte(`{"format":2,"minute":1}`))
 	require.Contains(t, e.refused(logical.ReadOperation, "status", nil).message, "stored watermark")
 	require.ErrorContains(t, e.b.tick(t.Context()), "stored watermark")
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -114,6 +115,18 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 		}
 		return nil, logical.CodedError(u.status, u.message)
 	}
+}
+
+// safely turns a panic into an error, so that one target cannot take down every
+// mount of the process.
+func (b *backend) safely(about fmt.Stringer, do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			b.Logger().Error("panic", "target", about.String(), "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return do()
 }
 
 // checkName refuses the name in a path before storage is asked for it.

@@ -104,7 +104,7 @@ func (b *backend) holdUntilStored(ctx context.Context, r rotation, a *attempt, c
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(b.worker.ctx, cancel)()
+	defer context.AfterFunc(b.life, cancel)()
 	steps := backoff.NewExponentialBackOff()
 	steps.InitialInterval, steps.MaxInterval = holdFirst, holdLongest
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {

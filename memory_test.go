@@ -77,7 +77,7 @@ func TestOnlyTheNodeThatMayWriteRemembers(t *testing.T) {
 	require.NotNil(t, remembered())
 
 	e.system.become(consts.ReplicationPerformanceStandby)
-	e.b.wakeWorker()
+	e.b.wake()
 	require.Nil(t, remembered())
 	require.Equal(t, 1, e.read("connector-creds/hr").Data["version"])
 	require.Nil(t, remembered())

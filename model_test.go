@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
@@ -287,7 +288,7 @@ func (w *world) crash() {
 	w.fx.mu.Lock()
 	w.fx.dead = true
 	w.fx.mu.Unlock()
-	w.b.worker.stop()
+	w.b.end()
 	w.abandoned = append(w.abandoned, w.b)
 	w.start()
 }
@@ -579,7 +580,7 @@ func (w *world) agree() {
 	marks, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, attentionPrefix)
 	require.NoError(w, err)
 	require.Empty(w, marks, "everything has passed, and status drops what is stray")
-	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, duePrefix)
+	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, agenda.Prefix)
 	require.NoError(w, err)
 	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)
 }

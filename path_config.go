@@ -151,7 +151,7 @@ func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framew
 	if err := b.store.Prepare(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.due.start(ctx); err != nil {
+	if err := b.agenda.Start(ctx); err != nil {
 		return nil, err
 	}
 	replan := stored != nil && stored.DriftCheckPeriod != cfg.DriftCheckPeriod
@@ -164,7 +164,6 @@ func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framew
 		return nil, err
 	}
 	b.sessions.drop()
-	b.worker.setWidth(cfg)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
 	if replan {
@@ -234,15 +233,15 @@ func (b *backend) retryRetirements(ctx context.Context) {
 // config is due at once. It writes nothing; what is not reached waits for its
 // next try.
 func (b *backend) retryRotations(ctx context.Context) {
-	b.gate.open()
+	b.agenda.Reached()
 	names, err := markedFor(ctx, b.store, attentionFailing)
 	if err != nil {
 		b.Logger().Warn("failing rotations wait for their next try as planned", "error", err)
 	}
 	for _, name := range names {
-		b.looks.push(name, b.now(), 0)
+		b.agenda.Hurry(name, b.now())
 	}
-	b.looks.signal()
+	b.agenda.Refresh() // rotation_workers may be another
 }
 
 const configHelp = `

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -98,7 +97,7 @@ func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil {
 		return nil, err
 	}
-	data["healthy"] = cfg != nil && wrong+overdue == 0
+	data["healthy"] = cfg != nil && wrong+overdue == 0 && data["paused_reason"] == ""
 	return &logical.Response{Data: data}, nil
 }
 
@@ -114,33 +113,18 @@ func (b *backend) addConnection(data map[string]any) {
 	data["token_expires_at"] = rfc3339(h.TokenExpiresAt)
 	data["clock_offset_ms"] = h.ClockOffset.Milliseconds()
 	data["token_mints"] = h.TokenMints
-	until, reason := b.gate.paused()
-	data["paused_until"], data["paused_reason"] = rfc3339(until), reason
 }
 
 // addSchedule adds what is due, and returns how much of it is overdue.
 func (b *backend) addSchedule(ctx context.Context, data map[string]any) (overdue int, err error) {
-	mark, err := b.due.watermark(ctx)
+	f, err := b.agenda.Figures(ctx, lateAfter)
 	if err != nil {
 		return 0, err
 	}
-	data["watermark"] = ""
-	if mark != 0 {
-		data["watermark"] = rfc3339(time.Unix(mark*60, 0))
-	}
-	overdue, oldest := b.looks.late(b.now().Add(-lateAfter))
-	next := b.looks.head()
-	if next.IsZero() {
-		minute, err := b.due.nextMinute(ctx, mark)
-		if err != nil {
-			return 0, err
-		}
-		if minute != 0 {
-			next = time.Unix(minute*60, 0)
-		}
-	}
-	data["overdue"], data["oldest_overdue"], data["next_due"] = overdue, rfc3339(oldest), rfc3339(next)
-	return overdue, nil
+	data["watermark"], data["next_due"] = rfc3339(f.Watermark), rfc3339(f.Next)
+	data["overdue"], data["oldest_overdue"] = f.Overdue, rfc3339(f.Oldest)
+	data["paused_until"], data["paused_reason"] = rfc3339(f.PausedUntil), f.PausedReason
+	return f.Overdue, nil
 }
 
 // addTargets adds the bindings and what is wrong with their targets, and
@@ -254,36 +238,27 @@ func (t *target) attentionEntry(reason, detail string) map[string]any {
 // that each of them wrote: those that may be running, and those that are not any
 // more, which are about to be marked. Both are by name.
 func (b *backend) openAttempts(ctx context.Context, cfg *config) (rotating []string, unsettled map[string]flagged, err error) {
-	mark, err := b.due.watermark(ctx)
-	if err != nil || mark == 0 || cfg == nil {
-		return nil, nil, err
+	if cfg == nil {
+		return nil, nil, nil
 	}
 	now := b.now()
-	seen := map[string]bool{}
+	names, err := b.agenda.Planned(ctx, now.Add(cfg.settleTime()), 10*maxListed)
+	if err != nil {
+		return nil, nil, err
+	}
 	unsettled = map[string]flagged{}
-	last := minuteOf(now.Add(cfg.settleTime())) + 1
-	for minute := max(mark, minuteOf(now)-watermarkEvery); minute <= last; minute++ {
-		names, err := b.due.list(ctx, minute)
-		if err != nil {
+	for _, name := range names {
+		t, err := readTargetNamed(ctx, b.store, name)
+		switch {
+		case store.Unreadable(err):
+			unsettled[name] = flagged{&target{}, err.Error()}
+		case err != nil:
 			return nil, nil, err
-		}
-		for _, name := range names {
-			if seen[name] || len(seen) >= 10*maxListed {
-				continue
-			}
-			seen[name] = true
-			t, err := readTargetNamed(ctx, b.store, name)
-			switch {
-			case store.Unreadable(err):
-				unsettled[name] = flagged{&target{}, err.Error()}
-			case err != nil:
-				return nil, nil, err
-			case t == nil || t.Attempt == nil:
-			case t.Attempt.Unknown != "" || now.After(t.Attempt.SettleAt):
-				unsettled[name] = flagged{t, cmp.Or(t.problems()[attentionAmbiguous], "the plugin or Vault stopped while C1 was being asked")}
-			default:
-				rotating = append(rotating, name)
-			}
+		case t == nil || t.Attempt == nil:
+		case t.Attempt.Unknown != "" || now.After(t.Attempt.SettleAt):
+			unsettled[name] = flagged{t, cmp.Or(t.problems()[attentionAmbiguous], "the plugin or Vault stopped while C1 was being asked")}
+		default:
+			rotating = append(rotating, name)
 		}
 	}
 	return rotating, unsettled, nil

@@ -114,9 +114,8 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 		return nil, err
 	}
 	m.Warnings = append(m.Warnings, b.annotate(ctx, r)...)
-	if !r.byClock && b.gate.closed(b.now()) {
-		b.gate.open() // C1 is back, so what waits for it need not wait for a probe
-		b.looks.signal()
+	if !r.byClock {
+		b.agenda.Reached() // what waits for C1 need not wait for a probe
 	}
 	switch {
 	case r.outcome != outcomeIssued:
@@ -222,7 +221,7 @@ func (b *backend) begin(ctx context.Context, r rotation) error {
 	}
 	var minute int64
 	due := func() (err error) {
-		minute, err = b.due.enter(store, name, a.SettleAt)
+		minute, err = b.agenda.Enter(store, name, a.SettleAt)
 		return err
 	}
 	state := func() error { return writeTarget(store, b.store, t) }
@@ -271,7 +270,7 @@ func (b *backend) outcomeUnknown(ctx context.Context, r rotation, cause error) e
 	}
 	b.announce(ctx, t, record{origin: t.Attempt.origin, Outcome: attentionAmbiguous, FinishedAt: b.now(), Error: cause.Error()})
 	if name, err := b.nameOf(ctx, t.Ref); err == nil {
-		b.due.soon(name, t.Attempt.SettleAt)
+		b.agenda.Hurry(name, t.Attempt.SettleAt)
 	}
 	if err := b.storeOutcome(ctx, t); err != nil {
 		b.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.Ref.String(), "error", err)
@@ -342,7 +341,7 @@ func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) err
 	var nextMinute int64
 	writes := []func() error{func() (err error) {
 		if next := t.nextLook(); !next.IsZero() {
-			nextMinute, err = b.due.put(store, name, next)
+			nextMinute, err = b.agenda.Put(store, name, next)
 		}
 		return err
 	}}
@@ -352,7 +351,7 @@ func (b *backend) storeKept(ctx context.Context, t *target, closed *attempt) err
 		err = b.storeOutcome(ctx, t)
 	}
 	if err == nil && nextMinute != closed.dueMinute {
-		_ = b.due.drop(store, closed.dueMinute, name) // if it stays it costs a look
+		_ = b.agenda.Drop(store, closed.dueMinute, name) // if it stays it costs a look
 	}
 	return err
 }

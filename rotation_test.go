@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
@@ -338,7 +339,7 @@ func TestFailingStorageNeverLosesARotation(t *testing.T) {
 		rotated  bool
 		wantSeen string // state afterwards
 	}{
-		"due entry":                     {duePrefix, 0, -1, 500, false, stateReady},
+		"due entry":                     {agenda.Prefix, 0, -1, 500, false, stateReady},
 		"attempt":                       {targetPrefix, 0, -1, 500, false, stateReady},
 		"attempt once":                  {targetPrefix, 0, 1, 500, false, stateReady},
 		"outcome once":                  {targetPrefix, 1, 1, 0, true, stateReady},

@@ -66,7 +66,7 @@ type row struct {
 
 func viewOf(bindings int) *view {
 	v := &view{refs: connectorsAt(bindings)}
-	indexOf(v.refs)
+	keysOf(plan{refs: v.refs})
 	base := func(sched schedule, cfg config, length time.Duration) plan {
 		return plan{
 			refs: v.refs, schedule: sched, config: cfg, latency: 200 * time.Millisecond,

@@ -18,6 +18,8 @@ const (
 	retryMax  = time.Hour
 	// recently is how long after a rotation it may not have been looked at yet.
 	recently = 2*longestRequestTimeout + 2*time.Minute
+	// busyRetry is how much later a target is settled that somebody else has.
+	busyRetry = time.Second
 )
 
 // settled is what a settlement found.
@@ -25,6 +27,8 @@ type settled struct {
 	about string    // the target, once it is known; until then, its name in storage
 	next  time.Time // when to look again on behalf of the same due entry; zero if it is done with
 	c1    error     // what C1 said last; errNotAsked, or nil if it did what was asked
+	// alone: the last try failed for this target while C1 answered others.
+	alone bool
 }
 
 func (o *settled) String() string { return o.about }
@@ -54,7 +58,8 @@ func (b *backend) turn(ctx context.Context, s *session, out *settled) (context.C
 // settle does whatever is due for the target of this name by its state: it closes an attempt
 // whose outcome is unknown, looks whether C1 still holds the current
 // credential, rotates by the schedule, and ends what is to be retired. It is
-// woken by a due entry, which its caller drops only when it returns nil.
+// woken by a due entry, which its caller drops only when it returns nil. With
+// out.alone, what would concern all targets is taken for this one's own failure.
 func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 	out.c1 = errNotAsked
 	if !b.work.enter() {
@@ -62,7 +67,7 @@ func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 	}
 	defer b.work.leave()
 
-	t, err := b.settleState(c1api.Background(ctx), name, out)
+	t, err := b.settleState(ctx, name, out)
 	if err != nil || t == nil {
 		return err
 	}
@@ -120,7 +125,7 @@ func (b *backend) settleState(ctx context.Context, name string, out *settled) (*
 		return nil, err
 	}
 	next := t.nextLook()
-	if !next.IsZero() && minuteOf(next) <= b.due.reached.Load() {
+	if !next.IsZero() && b.agenda.Listed(next) {
 		// The entry that woke us stays until then. What is due even now waits
 		// for somebody or something.
 		if !next.After(b.now()) {
@@ -155,7 +160,7 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	}
 	turn, err := b.turn(ctx, s, out)
 	if err != nil {
-		return false, false, b.worker.ctx.Err()
+		return false, false, b.life.Err()
 	}
 	fl, pilot := b.flights.join(t.Ref, "")
 	if !pilot {
@@ -172,6 +177,10 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	case err == nil:
 		out.asked(nil)
 		return true, true, nil
+	case out.alone && concernsAll(err):
+		out.asked(err)
+		t.troubled(s.config, b.now(), err)
+		return true, true, b.storeWithNextLook(ctx, t)
 	case c1api.AsError(err) != nil:
 		out.asked(err)
 		return true, false, nil //nolint:nilerr // what C1 said is told in out; the state is stored
@@ -260,7 +269,7 @@ func (b *backend) putNextLook(ctx context.Context, t *target) error {
 func (b *backend) lookAt(ctx context.Context, ref targetRef, at time.Time) error {
 	name, err := b.nameOf(ctx, ref)
 	if err == nil {
-		_, err = b.due.put(ctx, name, at)
+		_, err = b.agenda.Put(ctx, name, at)
 	}
 	return err
 }

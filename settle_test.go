@@ -7,13 +7,13 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
@@ -171,14 +171,15 @@ func TestNothingRotatesBecauseAProcessStarted(t *testing.T) {
 	e.bindConnector("hr")
 	e.bindDecoy("bait", c1test.KindAccessToken)
 	e.vend("connector-creds/hr")
-	before := len(e.c1.Journal())
+	before, asked := e.changes(), e.asked()
 	for range 20 {
 		e.restart()
 		require.NoError(t, e.b.Initialize(context.Background(), &logical.InitializationRequest{Storage: e.storage}))
-		e.b.worker.stop()
+		e.b.end()
 		e.after(10 * time.Minute)
 	}
-	require.Len(t, e.c1.Journal(), before)
+	require.Equal(t, before, e.changes())
+	require.Equal(t, asked, e.asked())
 }
 
 func TestIdleTickListsOneMinuteAndWritesNothing(t *testing.T) {
@@ -220,7 +221,7 @@ func TestFailingStorageLeavesTheEntryForTheNextTick(t *testing.T) {
 	ref := e.bindConnector("hr", "ttl", "1m", "max_ttl", "1m")
 	e.vend("connector-creds/hr")
 	e.clock.advance(10 * time.Minute)
-	for _, broken := range []string{"list " + duePrefix, "get " + targetPrefix, "put " + duePrefix, "delete " + duePrefix, "put " + watermarkKey} {
+	for _, broken := range []string{"list " + agenda.Prefix, "get " + targetPrefix, "put " + agenda.Prefix, "delete " + agenda.Prefix, "put " + agenda.WatermarkKey} {
 		op, prefix, _ := strings.Cut(broken, " ")
 		e.storage.failWhen(func(o, k string) bool { return o == op && strings.HasPrefix(k, prefix) })
 		_ = e.b.tick(context.Background())
@@ -237,7 +238,7 @@ func TestMinuteThatCouldNotBeListedIsListedAgain(t *testing.T) {
 	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
 	e.clock.advance(2 * time.Minute)
 	for range 3 {
-		e.storage.failWhen(func(op, key string) bool { return op == "list" && strings.HasPrefix(key, duePrefix) })
+		e.storage.failWhen(func(op, key string) bool { return op == "list" && strings.HasPrefix(key, agenda.Prefix) })
 		require.ErrorIs(t, e.b.tick(context.Background()), errStorage)
 	}
 	e.storage.failWhen(nil)
@@ -252,8 +253,9 @@ func TestAttemptWithoutItsDueEntryIsSettledOnceSomebodyLooks(t *testing.T) {
 	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
 	ctx := context.Background()
 	ref := decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
-	for minute := minuteOf(e.clock.now()); minute < minuteOf(e.clock.now())+10; minute++ {
-		require.NoError(t, e.b.due.drop(ctx, minute, e.nameOf(ref)))
+	now := e.clock.now().Unix() / 60
+	for minute := now; minute < now+10; minute++ {
+		require.NoError(t, e.b.agenda.Drop(ctx, minute, e.nameOf(ref)))
 	}
 	e.after(10 * time.Minute)
 	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
@@ -289,34 +291,6 @@ func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	require.Empty(t, e.c1.AliveCredentials(bad), "parked, not forgotten")
 }
 
-// A writer whose minute is being listed at that very moment writes a later one.
-func TestDueEntryIsNeverWrittenBehindTheWatermark(t *testing.T) {
-	t.Parallel()
-	e := configured(t)
-	ctx := context.Background()
-	now := minuteOf(e.clock.now())
-	e.b.due.reached.Store(now + 5)
-	name := e.nameOf(decoyTarget("x"))
-	_, err := e.b.due.put(ctx, name, e.clock.now())
-	require.NoError(t, err)
-	names, err := e.b.due.list(ctx, now+6)
-	require.NoError(t, err)
-	require.Equal(t, []string{name}, names)
-
-	var once sync.Once
-	e.storage.failWhen(func(op, key string) bool {
-		if op == "put" && strings.HasPrefix(key, duePrefix) {
-			once.Do(func() { e.b.due.reached.Store(now + 20) })
-		}
-		return false
-	})
-	_, err = e.b.due.put(ctx, name, e.clock.now().Add(10*time.Minute))
-	require.NoError(t, err)
-	names, err = e.b.due.list(ctx, now+21)
-	require.NoError(t, err)
-	require.Equal(t, []string{name}, names)
-}
-
 func TestInvalidationDropsWhatWasRead(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
@@ -326,9 +300,9 @@ func TestInvalidationDropsWhatWasRead(t *testing.T) {
 	e.b.InvalidateKey(context.Background(), configKey)
 	require.Nil(t, e.b.sessions.peek())
 	e.after(time.Minute)
-	require.NotZero(t, e.b.due.reached.Load())
-	e.b.InvalidateKey(context.Background(), watermarkKey)
-	require.Zero(t, e.b.due.reached.Load())
+	require.True(t, e.b.agenda.Listed(e.clock.now()))
+	e.b.InvalidateKey(context.Background(), agenda.WatermarkKey)
+	require.False(t, e.b.agenda.Listed(e.clock.now()))
 }
 
 func TestWorkerTicksByItselfAndStops(t *testing.T) {
@@ -342,7 +316,7 @@ func TestWorkerTicksByItselfAndStops(t *testing.T) {
 	require.NoError(t, e.b.PeriodicFunc(context.Background(), &logical.Request{Storage: e.storage}))
 	require.Eventually(t, func() bool { return len(e.c1.AliveCredentials(ref)) == 0 }, 30*time.Second, time.Millisecond)
 	e.b.Cleanup(context.Background())
-	e.b.wakeWorker()
+	e.b.wake()
 	require.Eventually(t, func() bool { return !e.workerRuns() }, 10*time.Second, time.Millisecond, "a stopped worker stays so")
 }
 
@@ -354,11 +328,7 @@ func TestStandbyNeverTicks(t *testing.T) {
 	require.False(t, e.workerRuns())
 }
 
-func (e *engine) workerRuns() bool {
-	e.b.worker.mu.Lock()
-	defer e.b.worker.mu.Unlock()
-	return e.b.worker.running
-}
+func (e *engine) workerRuns() bool { return e.b.agenda.Running() }
 
 func TestTargetsAreFoundByTheirNamesInStorage(t *testing.T) {
 	t.Parallel()

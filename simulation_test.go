@@ -17,8 +17,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"golang.org/x/time/rate"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
-	"github.com/c1-community/vault-plugin-c1/internal/store"
 )
 
 // outage is a time in which C1 takes no connection.
@@ -47,17 +47,6 @@ func (p *plan) name(i int) string {
 	return p.refs[i].ConnectorID
 }
 
-func (p *plan) index() map[string]int32 {
-	if p.names == nil {
-		return indexOf(p.refs)
-	}
-	index := map[string]int32{}
-	for i, name := range p.names {
-		index[name] = int32(i)
-	}
-	return index
-}
-
 // course is what came of it.
 type course struct {
 	plan
@@ -71,7 +60,6 @@ type course struct {
 	overdue   int           // rotations begun more than lateAfter after their turn
 	broken    int           // rotations more than lateAfter beyond rotation_period
 	earliest  float64       // shortest time between two rotations, as a share of the period
-	maxLooks  int           // held in memory
 }
 
 // scheduledState is what the simulation keeps of a target's state.
@@ -83,19 +71,21 @@ type scheduledState struct {
 // simulation is a mount in simulated time.
 type simulation struct {
 	course
-	b       *backend
+	agenda  *agenda.Agenda
 	store   *dueStorage
 	limiter *rate.Limiter
 	granted time.Time // the last turn in the rate limit
+	probed  time.Time // the last probe's turn
 
 	at      time.Time
 	states  []scheduledState
-	index   map[string]int32 // by name
+	keys    *keys
 	created int
-	asking  []asking // under way, soonest first
-	pending []int32  // looks planned per minute and not done
-	waiting int32    // those of past minutes
-	minute  int      // since the start, counted so far
+	take    time.Time // when the worker asks its agenda again
+	asking  []asking  // under way, soonest first
+	pending []int32   // looks planned per minute and not done
+	waiting int32     // those of past minutes
+	minute  int       // since the start, counted so far
 	scratch target
 	current credential
 	bind    binding
@@ -103,7 +93,7 @@ type simulation struct {
 
 // asking is a look that waits for C1.
 type asking struct {
-	l         *look
+	e         *agenda.Entry
 	i         int32
 	sent, end time.Time
 	verify    bool
@@ -112,8 +102,8 @@ type asking struct {
 // simulate plays a plan to its end.
 func simulate(p plan) *course {
 	s := &simulation{
-		course: course{plan: p, earliest: math.Inf(1)}, store: newDueStorage(p.config), at: p.start,
-		limiter: limiterOf(p.config.MaxRequestsPerSecond), states: make([]scheduledState, len(p.refs)), index: p.index(),
+		course: course{plan: p, earliest: math.Inf(1)}, store: newDueStorage(), at: p.start,
+		limiter: limiterOf(p.config.MaxRequestsPerSecond), states: make([]scheduledState, len(p.refs)), keys: keysOf(p),
 		bind: binding{RotateOn: rotateOnSchedule, Schedule: p.schedule},
 	}
 	minutes := int(p.length/time.Minute) + 3
@@ -122,9 +112,13 @@ func simulate(p plan) *course {
 	if p.keep {
 		s.turns = map[targetRef][]time.Time{}
 	}
-	s.b = newBackend(testVersion, seams{now: func() time.Time { return s.at }})
-	mustDo(s.b.Setup(context.Background(), &logical.BackendConfig{StorageView: s.store, System: newSystem(), Logger: hclog.NewNullLogger()}))
-	mustDo(s.b.due.start(context.Background()))
+	workers := min(p.config.RotationWorkers, c1api.BackgroundRequests(p.config.MaxConcurrentRequests))
+	s.agenda = agenda.New(context.Background(), agenda.Options{
+		Storage: s.store, Logger: hclog.NewNullLogger(), Now: func() time.Time { return s.at },
+		Workers: func(context.Context) (int, error) { return workers, nil },
+		Probe:   func(context.Context) agenda.Signal { return s.probe() }, ClockTrusted: func(context.Context) error { return nil },
+	})
+	mustDo(s.agenda.Start(context.Background()))
 	for end := p.start.Add(p.length); s.at.Before(end); s.at = s.next(end) {
 		s.count()
 		s.writeBindings()
@@ -170,32 +164,36 @@ func (s *simulation) turn() time.Time {
 	}
 }
 
-// next is when something happens, by the rules of the worker's own loop.
+// next is when something happens.
 func (s *simulation) next(end time.Time) time.Time {
-	next := sooner(end, s.nextMinute())
+	next := sooner(end, s.nextTake())
 	if s.created < len(s.refs) {
 		next = sooner(next, s.start.Add(s.written(s.created)))
 	}
-	busy := len(s.asking)
-	if busy > 0 {
+	if len(s.asking) > 0 {
 		next = sooner(next, s.asking[0].end)
-	}
-	if head := s.b.looks.head(); !head.IsZero() && (busy == 0 || busy < s.b.gate.width(s.at, s.b.worker.width())) {
-		next = sooner(next, s.b.gate.notBefore(head))
 	}
 	return later(next, s.at.Add(time.Microsecond))
 }
 
-// nextMinute is when the worker lists again. The real one also lists the minutes
-// that have no entries, one by one; nothing comes of it.
-func (s *simulation) nextMinute() time.Time {
+// nextTake is when the worker asks its agenda again. The real one also does so in
+// the minutes that have no entries, one by one; nothing comes of it.
+func (s *simulation) nextTake() time.Time {
 	m := s.slot(s.at) + 1
-	if s.created == len(s.refs) && s.b.looks.size() == 0 && s.waiting+s.pending[m-1] == 0 {
+	if s.take.Equal(s.minuteAt(m)) && s.created == len(s.refs) && s.waiting+s.pending[m-1] == 0 {
 		for m < len(s.pending)-1 && s.pending[m] == 0 {
 			m++
 		}
+		return s.minuteAt(m)
 	}
-	return time.Unix((minuteOf(s.start)+int64(m))*60, 0)
+	return s.take
+}
+
+func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
+
+// minuteAt is when the minute of a slot begins.
+func (c *course) minuteAt(slot int) time.Time {
+	return time.Unix((minuteOf(c.start)+int64(slot))*60, 0)
 }
 
 // slot is the index of a time's minute.
@@ -215,14 +213,13 @@ func (s *simulation) count() {
 		s.pending[s.minute] = 0
 		s.minute++
 		s.backlog[s.minute] = s.waiting
-		s.maxLooks = max(s.maxLooks, s.b.looks.size())
 	}
 }
 
 // plan stores when to look next, as the engine does.
 func (s *simulation) plan(i int32) {
 	at := s.target(i).nextLook()
-	_, err := s.b.due.put(context.Background(), s.name(int(i)), at)
+	_, err := s.agenda.Put(context.Background(), s.keys.of[i], at)
 	mustDo(err)
 	m := max(s.slot(at), s.minute)
 	if m < len(s.pending) {
@@ -240,7 +237,7 @@ func (s *simulation) target(i int32) *target {
 	return &s.scratch
 }
 
-func (s *simulation) take(i int32, t *target) {
+func (s *simulation) remember(i int32, t *target) {
 	st := &s.states[i]
 	st.rotated, st.next, st.verify = t.Current.RotatedAt, t.NextRotation, t.VerifyAt
 }
@@ -261,7 +258,7 @@ func (s *simulation) writeBindings() {
 		default:
 			t.NextRotation = s.schedule.after(s.at, t.Ref)
 		}
-		s.take(i, t)
+		s.remember(i, t)
 		s.plan(i)
 	}
 }
@@ -277,14 +274,14 @@ func (s *simulation) steadyCheck(t *target) {
 
 // dispatch hands out what is due, as the worker's loop does.
 func (s *simulation) dispatch() {
-	mustDo(s.b.feed(context.Background()))
-	for len(s.asking) < s.b.gate.width(s.at, s.b.worker.width()) {
-		l := s.b.looks.pop(s.at)
-		if l == nil {
+	for {
+		e, next, err := s.agenda.Take(context.Background())
+		mustDo(err)
+		if e != nil {
+			s.settle(e)
+		} else if s.take = next; next.After(s.at) {
 			return
 		}
-		s.settle(l)
-		mustDo(s.b.feed(context.Background()))
 	}
 }
 
@@ -294,29 +291,36 @@ func (s *simulation) down(at time.Time) bool {
 	return slices.ContainsFunc(s.outages, func(o outage) bool { return !at.Before(o.from) && at.Before(o.to) })
 }
 
-// settle begins a look.
-func (s *simulation) settle(l *look) {
-	s.b.gate.mu.Lock()
-	closes := s.b.gate.closes
-	s.b.gate.mu.Unlock()
-	if closes > 0 && s.down(s.at) { // the probe
-		s.b.gate.close(s.at, errDown)
-		s.b.looks.putBack(l, l.at)
-		return
+// probe is a request of its own, which takes its turn.
+func (s *simulation) probe() agenda.Signal {
+	if !s.down(s.at) {
+		s.turn()
 	}
-	i := s.index[l.name]
+	return s.reach(s.at)
+}
+
+// reach is what a request hears that is sent at a time.
+func (s *simulation) reach(at time.Time) agenda.Signal {
+	if s.down(at) {
+		return agenda.Signal{Reach: agenda.Unreached, Why: errDown}
+	}
+	return agenda.Signal{Reach: agenda.Reached}
+}
+
+// settle begins to settle an entry.
+func (s *simulation) settle(e *agenda.Entry) {
+	i := s.keys.index[e.Task().Key]
 	st := s.states[i]
 	verify := !st.verify.IsZero() && !s.at.Before(st.verify)
 	if verify || !s.at.Before(st.next) {
-		s.ask(asking{l: l, i: i, verify: verify})
+		s.ask(asking{e: e, i: i, verify: verify})
 		return
 	}
-	s.b.gate.heard(s.at, errNotAsked)
-	if next := s.target(i).nextLook(); minuteOf(next) <= s.b.due.reached.Load() {
-		s.b.looks.putBack(l, next)
-		return
+	var out agenda.Outcome
+	if next := s.target(i).nextLook(); s.agenda.Listed(next) {
+		out.Next = next
 	}
-	s.end(l)
+	s.agenda.Done(context.Background(), e, out, nil)
 }
 
 // ask sends a request as soon as it may.
@@ -324,7 +328,10 @@ func (s *simulation) ask(a asking) {
 	a.sent = s.turn()
 	a.end = a.sent.Add(s.latency)
 	if s.down(a.sent) {
-		a.end = a.sent
+		if a.sent.After(s.probed) {
+			s.probed = s.turn() // who fails until then shares the probe
+		}
+		a.end = s.probed
 	} else {
 		s.tally(s.asked, a.sent)
 	}
@@ -340,8 +347,7 @@ func (s *simulation) answer() {
 		a := s.asking[0]
 		s.asking = s.asking[1:]
 		if s.down(a.sent) {
-			s.b.gate.heard(s.at, errDown)
-			s.b.looks.putBack(a.l, a.l.at)
+			s.agenda.Done(context.Background(), a.e, agenda.Outcome{Next: s.at.Add(busyRetry), Signal: s.reach(a.sent)}, nil)
 			continue
 		}
 		t := s.target(a.i)
@@ -351,8 +357,8 @@ func (s *simulation) answer() {
 			t.VerifyAt, t.CheckedAt = time.Time{}, s.at
 			t.planCheck(s.config.checkEvery(&s.bind), s.at)
 			if !s.at.Before(t.NextRotation) {
-				s.take(a.i, t)
-				s.ask(asking{l: a.l, i: a.i})
+				s.remember(a.i, t)
+				s.ask(asking{e: a.e, i: a.i})
 				continue
 			}
 		default:
@@ -360,11 +366,10 @@ func (s *simulation) answer() {
 			t.VerifyAt, t.Current.RotatedAt = time.Time{}, s.at
 			t.keep(&s.bind, &s.config, &material{}, nil)
 		}
-		s.take(a.i, t)
+		s.remember(a.i, t)
 		s.done(a.i)
 		s.plan(a.i)
-		s.b.gate.heard(s.at, nil)
-		s.end(a.l)
+		s.agenda.Done(context.Background(), a.e, agenda.Outcome{Signal: agenda.Signal{Reach: agenda.Reached}}, nil)
 	}
 }
 
@@ -376,15 +381,6 @@ func (s *simulation) done(i int32) {
 	case m < len(s.pending):
 		s.pending[m]--
 	}
-}
-
-// end drops what brought a look up.
-func (s *simulation) end(l *look) {
-	entries := s.b.looks.entriesOf(l)
-	for _, minute := range entries {
-		mustDo(s.b.due.drop(context.Background(), minute, l.name))
-	}
-	s.b.looks.finish(l, len(entries))
 }
 
 func (s *simulation) noteRotation(a asking, t *target) {
@@ -412,24 +408,22 @@ func mustDo(err error) {
 	}
 }
 
-// dueStorage holds due entries, the config and the watermark, and nothing else.
+// dueStorage holds due entries and the watermark, and nothing else.
 type dueStorage struct {
 	mu      sync.Mutex
 	single  map[string][]byte
 	minutes map[string]map[string]struct{} // IDs of connectors
 }
 
-func newDueStorage(cfg config) *dueStorage {
-	d := &dueStorage{single: map[string][]byte{}, minutes: map[string]map[string]struct{}{}}
-	mustDo(storedConfig.Write(context.Background(), onDisk(d), store.Fixed(configKey), &cfg))
-	return d
+func newDueStorage() *dueStorage {
+	return &dueStorage{single: map[string][]byte{}, minutes: map[string]map[string]struct{}{}}
 }
 
 const minuteDigits = 10
 
 // cut takes a due entry's key apart.
 func (d *dueStorage) cut(key string) (minute, id string, ok bool) {
-	rest, ok := strings.CutPrefix(key, duePrefix)
+	rest, ok := strings.CutPrefix(key, agenda.Prefix)
 	if !ok {
 		return "", "", false
 	}
@@ -475,8 +469,7 @@ func (d *dueStorage) Delete(_ context.Context, key string) error {
 func (d *dueStorage) List(_ context.Context, prefix string) ([]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	minute, _, _ := strings.Cut(strings.TrimPrefix(prefix, duePrefix), "/")
-	ids := d.minutes[minute]
+	ids := d.minutes[strings.Trim(strings.TrimPrefix(prefix, agenda.Prefix), "/")]
 	names := make([]string, 0, len(ids))
 	for id := range ids {
 		names = append(names, id)
@@ -508,18 +501,26 @@ func connectorsAt(n int) []targetRef {
 	return refs
 }
 
-var indices sync.Map // of the address of a list of targets, which simulations share
+// keys are what a list of targets is called in the agenda.
+type keys struct {
+	of    []string
+	index map[string]int32
+}
 
-func indexOf(refs []targetRef) map[string]int32 {
-	if known, ok := indices.Load(&refs[0]); ok {
-		return known.(map[string]int32)
+var knownKeys sync.Map // by the address of a list of targets, which simulations share
+
+func keysOf(p plan) *keys {
+	refs := p.refs
+	if known, ok := knownKeys.Load(&refs[0]); ok {
+		return known.(*keys)
 	}
-	index := make(map[string]int32, len(refs))
-	for i, ref := range refs {
-		index[ref.ConnectorID] = int32(i)
+	k := &keys{of: make([]string, len(refs)), index: make(map[string]int32, len(refs))}
+	for i := range refs {
+		k.of[i] = p.name(i)
+		k.index[k.of[i]] = int32(i)
 	}
-	indices.Store(&refs[0], index)
-	return index
+	knownKeys.Store(&refs[0], k)
+	return k
 }
 
 // uniform is a number in [0, 1) for each binding, always the same.

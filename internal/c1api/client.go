@@ -56,8 +56,12 @@ type Client struct {
 	limiter *rate.Limiter
 	pause   pause
 
+	callersTurns    *semaphore.Weighted // as many as turns: so many interactive calls may stand in line for one
 	backgroundTurns *semaphore.Weighted // the part of turns that background calls may take
-	backgroundPace  *semaphore.Weighted // one background call at a time looks at the limiter
+	line            *semaphore.Weighted // who waits for the limiter's next token: one interactive call, one background call
+	callersPace     *semaphore.Weighted // of the interactive calls, the one that may stand in line
+	backgroundPace  *semaphore.Weighted // of the background calls, the one that looks at the limiter
+	callersInLine   atomic.Int64        // interactive calls that wait for the limiter
 
 	lastAnswer atomic.Pointer[lastAnswer]
 }
@@ -95,10 +99,12 @@ func New(o Options) (*Client, error) {
 		breaker:   newBreaker(),
 		limiter:   newLimiter(o.MaxRequestsPerSecond),
 
+		line:           semaphore.NewWeighted(1),
+		callersPace:    semaphore.NewWeighted(1),
 		backgroundPace: semaphore.NewWeighted(1),
 	}
 	if n := int64(o.MaxConcurrentRequests); n > 0 {
-		c.turns = semaphore.NewWeighted(n)
+		c.turns, c.callersTurns = semaphore.NewWeighted(n), semaphore.NewWeighted(n)
 		c.backgroundTurns = semaphore.NewWeighted(int64(BackgroundRequests(o.MaxConcurrentRequests)))
 	}
 	transport := o.Transport

@@ -107,7 +107,7 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 	}
 	defer release()
 	for {
-		if failed := c.pace(ctx); failed != nil {
+		if failed := c.pace(ctx, k.path); failed != nil {
 			return nil, &failure{err: failed}
 		}
 		token, failed := c.tokens.get(ctx)

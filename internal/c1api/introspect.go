@@ -8,10 +8,12 @@ import (
 	"net/http"
 )
 
+const introspectPath = "/api/v1/auth/introspect"
+
 // Introspect checks that the identity works and says who it is
 // (GET /api/v1/auth/introspect).
 func (c *Client) Introspect(ctx context.Context) (*Introspection, error) {
-	k := call{op: "introspect", effect: reading, method: http.MethodGet, path: "/api/v1/auth/introspect"}
+	k := call{op: "introspect", effect: reading, method: http.MethodGet, path: introspectPath}
 	body, err := c.do(ctx, k)
 	if err != nil {
 		return nil, err

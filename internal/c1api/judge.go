@@ -74,10 +74,10 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 		e.Message = join(e.Message, k.hint)
 	case status == http.StatusTooManyRequests:
 		e.Reason, f.again = ReasonRateLimited, true
-		c.pause.extend(e.RetryAfter)
+		c.pause.extend(k.about(), e.RetryAfter)
 	case asksToWait(status, a.header):
 		e.Reason, f.again = ReasonUnavailable, true
-		c.pause.extend(e.RetryAfter)
+		c.pause.extend(k.about(), e.RetryAfter)
 	case status >= 400 && status <= 499 && status != http.StatusRequestTimeout,
 		status == http.StatusNotImplemented && k.effect != onceOnly:
 		e.Reason = ReasonRejected
@@ -88,6 +88,14 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 		e.Reason, f.again = k.lost(), k.effect != onceOnly
 	}
 	return f
+}
+
+// about is the path that a request to wait concerns.
+func (k call) about() string {
+	if k.path == introspectPath {
+		return wholeIdentity
+	}
+	return k.path
 }
 
 // lost is the reason of a request that went out and was not answered as it

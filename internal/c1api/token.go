@@ -256,10 +256,10 @@ func (s *tokenSource) refused(err error) *failure {
 		return f
 	case status == http.StatusTooManyRequests:
 		e.Reason, f.again = ReasonRateLimited, true
-		s.client.pause.extend(e.RetryAfter)
+		s.client.pause.extend(wholeIdentity, e.RetryAfter)
 	case asksToWait(status, refused.Response.Header):
 		e.Reason, f.again = ReasonUnavailable, true
-		s.client.pause.extend(e.RetryAfter)
+		s.client.pause.extend(wholeIdentity, e.RetryAfter)
 	case status == http.StatusNotFound:
 		e.Reason = ReasonNotSent
 		e.Message = join(e.Message, fmt.Sprintf("is %s a C1 tenant?", s.client.base))

@@ -6,6 +6,7 @@ package c1api
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -14,30 +15,59 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxPause bounds what one Retry-After can make this client wait.
-const maxPause = 30 * time.Second
+const (
+	// maxPause bounds what one Retry-After can make this client wait.
+	maxPause = 30 * time.Second
+	// mostPaused is how many paths are remembered that C1 asked not to call.
+	mostPaused = 1000
+)
 
-// pause is the time until which C1 asked this client (by Retry-After) to
-// send nothing.
+// pause is until when C1 asked this client (by Retry-After) to send nothing. What
+// it said to one path holds for that path, since one object's refusal says nothing
+// of the others. What it said to the identity itself, at the token endpoint or to
+// introspect, holds for everything.
 type pause struct {
 	mu    sync.Mutex
-	until time.Time
+	all   time.Time
+	paths map[string]time.Time
 }
 
-// extend makes the pause last for at least d, at most maxPause, from now.
-func (p *pause) extend(d time.Duration) {
-	until := time.Now().Add(min(d, maxPause))
+// wholeIdentity is the path of what concerns everything.
+const wholeIdentity = ""
+
+// extend makes the pause of a path last for at least d, at most maxPause, from
+// now.
+func (p *pause) extend(path string, d time.Duration) {
+	now := time.Now()
+	until := now.Add(min(d, maxPause))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if until.After(p.until) {
-		p.until = until
+	if path == wholeIdentity {
+		if until.After(p.all) {
+			p.all = until
+		}
+		return
+	}
+	if len(p.paths) >= mostPaused {
+		maps.DeleteFunc(p.paths, func(_ string, end time.Time) bool { return !end.After(now) })
+	}
+	if p.paths == nil || len(p.paths) >= mostPaused {
+		p.paths = map[string]time.Time{}
+	}
+	if until.After(p.paths[path]) {
+		p.paths[path] = until
 	}
 }
 
-func (p *pause) left() time.Duration {
+// left is how long a path is to wait yet.
+func (p *pause) left(path string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return time.Until(p.until)
+	left := time.Until(p.all)
+	if end, ok := p.paths[path]; ok {
+		left = max(left, time.Until(end))
+	}
+	return left
 }
 
 // newLimiter lets through at most so many requests in any one second; nil is no
@@ -63,9 +93,11 @@ func (c *Client) turn(ctx context.Context) (release func(), failed *Error) {
 	if c.turns == nil {
 		return func() {}, nil
 	}
-	queues := []*semaphore.Weighted{c.turns}
+	// With as many interactive calls at most as there are turns, nobody waits
+	// for a turn behind more than those who have one.
+	queues := []*semaphore.Weighted{c.callersTurns, c.turns}
 	if backgroundOf(ctx) != nil {
-		queues = []*semaphore.Weighted{c.backgroundTurns, c.turns}
+		queues[0] = c.backgroundTurns
 	}
 	for i, queue := range queues {
 		if queue.Acquire(ctx, 1) != nil {
@@ -76,15 +108,15 @@ func (c *Client) turn(ctx context.Context) (release func(), failed *Error) {
 		}
 	}
 	return func() {
-		for _, queue := range queues {
-			queue.Release(1)
-		}
+		c.turns.Release(1) // first to who stands in line for it
+		queues[0].Release(1)
 	}, nil
 }
 
-// pace waits until C1's pause is over and the rate limit allows a request.
-func (c *Client) pace(ctx context.Context) *Error {
-	for left := c.pause.left(); left > 0; left = c.pause.left() {
+// pace waits until C1's pause of a path is over and the rate limit allows a
+// request.
+func (c *Client) pace(ctx context.Context, path string) *Error {
+	for left := c.pause.left(path); left > 0; left = c.pause.left(path) {
 		if !sleep(ctx, left) {
 			return c.paused(ctx, left)
 		}
@@ -92,10 +124,7 @@ func (c *Client) pace(ctx context.Context) *Error {
 	if backgroundOf(ctx) != nil {
 		return c.paceBackground(ctx)
 	}
-	if c.limiter != nil && c.limiter.Wait(ctx) != nil {
-		return noPace(ctx)
-	}
-	return nil
+	return c.paceInteractive(ctx)
 }
 
 // paused is the error of a call that C1's Retry-After holds back.
