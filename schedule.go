@@ -84,6 +84,37 @@ func (s schedule) nextTurn(cur *credential, ref targetRef, from time.Time) time.
 	return next
 }
 
+// latest is the latest time that the next turn can lie at, zero if there is none.
+func (s schedule) latest(now time.Time, ref targetRef) time.Time {
+	if s.Period > 0 {
+		return now.Add(s.Period)
+	}
+	return s.after(now, ref)
+}
+
+// plannedTooFar reports whether a rotation is planned for later than its schedule
+// can say now: a clock that was ahead for a moment planned it.
+func (t *target) plannedTooFar(s schedule, now time.Time) bool {
+	at, latest := t.rotationAt(), s.latest(now, t.Ref)
+	if t.Trouble != nil {
+		latest = now.Add(2 * retryMax)
+	}
+	return !at.IsZero() && !latest.IsZero() && at.After(latest)
+}
+
+// replan plans anew what is planned too far ahead, and reports whether anything
+// was.
+func (t *target) replan(s schedule, now time.Time) bool {
+	if !t.plannedTooFar(s, now) {
+		return false
+	}
+	t.NextRotation = s.after(now, t.Ref)
+	if t.Trouble != nil {
+		t.Trouble.NextTry = now
+	}
+	return true
+}
+
 // refetchIn is how many seconds a reader may keep what it has read: until the
 // next turn, and for a short time if that is overdue or an attempt is open. It
 // is never less than a second: Vault Agent would spin.

@@ -240,3 +240,28 @@ func TestInitialRotationIsCaughtUpSoonAfterADeath(t *testing.T) {
 	e.after(2*defaultRequestTimeout + time.Second)
 	require.True(t, e.alive(e.stored("connector-creds/hr")))
 }
+
+func TestAClockThatWasAheadForAMomentStopsNoSchedule(t *testing.T) {
+	t.Parallel()
+	for name, sched := range map[string][]any{
+		"a period":    {"rotation_period", "1h"},
+		"a cron line": {"rotation_period", 0, "rotation_schedule", "0 * * * *"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := configured(t)
+			ref := e.scheduled("hr", sched...)
+			e.clock.advance(365 * 24 * time.Hour)
+			e.write("connectors/hr/rotate") // plans from a time that is not
+			e.clock.advance(-365 * 24 * time.Hour)
+			require.Greater(t, time.Until(e.state(connectorTarget(ref)).NextRotation), 300*24*time.Hour)
+			for range 3 {
+				require.LessOrEqual(t, e.stored("connector-creds/hr").Data["ttl"], int64(3600), "readers come back within a period")
+				e.after(time.Hour)
+			}
+			require.GreaterOrEqual(t, e.c1.Changes(c1test.OpRotateConnector), 4)
+			require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+			require.LessOrEqual(t, e.state(connectorTarget(ref)).NextRotation.Sub(e.clock.now()), time.Hour)
+		})
+	}
+}

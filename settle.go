@@ -93,6 +93,10 @@ func (b *backend) settleState(ctx context.Context, name string, out *settled) (*
 	}
 	out.about = t.Ref.String()
 	now := b.now()
+	replanned, err := b.replanned(ctx, t, now)
+	if err != nil {
+		return nil, err
+	}
 	attemptDue := t.Attempt != nil && !t.Attempt.Settled && !now.Before(t.Attempt.SettleAt)
 	verifyDue := !t.VerifyAt.IsZero() && !now.Before(t.VerifyAt)
 	if attemptDue || verifyDue || t.Scheduled && (t.Trouble != nil || !now.Before(t.rotationAt())) {
@@ -121,6 +125,9 @@ func (b *backend) settleState(ctx context.Context, name string, out *settled) (*
 			return t, b.storeWithNextLook(ctx, t)
 		}
 	}
+	if replanned {
+		return t, b.storeWithNextLook(ctx, t)
+	}
 	if err := b.restoreIndex(ctx, t); err != nil {
 		return nil, err
 	}
@@ -135,6 +142,19 @@ func (b *backend) settleState(ctx context.Context, name string, out *settled) (*
 		return t, nil
 	}
 	return t, b.putNextLook(ctx, t)
+}
+
+// replanned plans anew what a clock that was ahead has planned for a scheduled
+// target, and reports whether that changed the state.
+func (b *backend) replanned(ctx context.Context, t *target, now time.Time) (bool, error) {
+	if !t.Scheduled {
+		return false, nil
+	}
+	bind, err := b.scheduledBinding(ctx, t.Ref, t.Binding)
+	if err != nil || bind == nil {
+		return false, err
+	}
+	return t.replan(bind.Schedule, now), nil
 }
 
 // rotateByClock rotates a scheduled target whose turn has come, and reports

@@ -57,7 +57,19 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 	if t == nil || !t.hasMaterial() {
 		return nil
 	}
+	b.hurryIfPlannedTooFar(bind, t)
 	return storedResponse(bind, t, b.now())
+}
+
+// hurryIfPlannedTooFar has a target settled now whose plan lies further ahead than
+// its schedule can say: nothing else would come to it before that time.
+func (b *backend) hurryIfPlannedTooFar(bind *binding, t *target) {
+	if !t.plannedTooFar(bind.Schedule, b.now()) {
+		return
+	}
+	if name, err := b.nameOf(b.life, t.Ref); err == nil {
+		b.agenda.Hurry(name, b.now())
+	}
 }
 
 // vendStored answers a read of a scheduled binding. It takes no lock, writes
@@ -70,6 +82,7 @@ func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*
 	if t == nil || !t.hasMaterial() {
 		return nil, refuseUnrotated(t, bind.Ref.Kind, name)
 	}
+	b.hurryIfPlannedTooFar(bind, t)
 	return storedResponse(bind, t, b.now()), nil
 }
 
@@ -91,11 +104,12 @@ func refuseUnrotated(t *target, k kind, name string) error {
 // storedResponse answers with the stored material. Nothing of it is leased.
 func storedResponse(bind *binding, t *target, now time.Time) *logical.Response {
 	ttl, overdue := t.refetchIn(now)
+	period := bind.Schedule.periodSeconds(now, t.Ref)
 	data := maps.Clone(t.Current.Material)
 	maps.Copy(data, map[string]any{
 		"version":             t.Version,
-		"rotation_period":     bind.Schedule.periodSeconds(now, t.Ref),
-		"ttl":                 ttl,
+		"rotation_period":     period,
+		"ttl":                 min(ttl, period),
 		"last_vault_rotation": rfc3339(t.Current.RotatedAt),
 	})
 	resp := &logical.Response{Data: data}
