@@ -49,7 +49,7 @@ type backend struct {
 
 	sessions sessionCache
 	locks    keyedLocks
-	flights  flights
+	shared   sharedRotations
 	agenda   *agenda.Agenda
 	work     drainGroup // rotations and settlements under way
 	life     context.Context

@@ -244,9 +244,9 @@ func TestCallersShareOneRotation(t *testing.T) {
 	}
 	ref := connectorTarget(e.c1.Connector())
 	require.Eventually(t, func() bool {
-		e.b.flights.mu.Lock()
-		defer e.b.flights.mu.Unlock()
-		return e.b.flights.boarding[ref] != nil && e.b.flights.boarding[ref].callers == callers
+		e.b.shared.mu.Lock()
+		defer e.b.shared.mu.Unlock()
+		return e.b.shared.open[ref] != nil && e.b.shared.open[ref].callers == callers
 	}, 10*time.Second, time.Millisecond)
 	hold.Release()
 	all.Wait()

@@ -182,16 +182,16 @@ func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out 
 	if err != nil {
 		return false, false, b.life.Err()
 	}
-	fl, pilot := b.flights.join(t.Ref, "")
-	if !pilot {
+	shared, leads := b.shared.join(t.Ref, "")
+	if !leads {
 		return false, false, nil // somebody who asked waits for this lock
 	}
 	err = b.safely(t.Ref, func() error {
-		return b.rotateFlight(turn, fl, rotation{
+		return b.rotateShared(turn, shared, rotation{
 			session: s, target: t, origin: origin{Reason: t.clockReason()}, bind: bind, byClock: true, outcome: outcomeStored,
 		})
 	})
-	b.flights.land(t.Ref, fl, t, bind, err)
+	b.shared.finish(t.Ref, shared, t, bind, err)
 	var full *userError
 	switch {
 	case err == nil:
