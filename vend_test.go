@@ -343,7 +343,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			e.vend("connector-creds/own")
 			rotations := e.c1.Requests(c1test.OpRotateConnector)
 			e.system.become(consts.ReplicationPerformanceStandby)
-			e.storage.Storage = readOnlyStorage{e.storage.Storage}
+			e.storage.swap(readOnlyStorage{e.storage.under()})
 			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
 			_, err := e.do(context.Background(), newRequest(op, path, nil))
 			require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
