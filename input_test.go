@@ -60,13 +60,18 @@ func TestNullMeansNotNamed(t *testing.T) {
 	e := newEngine(t)
 	e.writeAll()
 	for _, path := range []string{"config", "connectors/leased", "decoys/stored"} {
-		before := e.read(path).Data
+		settings := func() map[string]any {
+			data := e.read(path).Data
+			delete(data, "checked_at") // each write asks C1 about the decoy
+			return data
+		}
+		before := settings()
 		for field := range e.b.Route(path).Fields {
 			if field == "name" {
 				continue
 			}
 			e.must(logical.UpdateOperation, path, fields(field, nil))
-			require.Equal(t, before, e.read(path).Data, "%s: %s given as null", path, field)
+			require.Equal(t, before, settings(), "%s: %s given as null", path, field)
 		}
 	}
 	requests := e.c1.Requests(c1test.OpIntrospect)
