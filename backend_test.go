@@ -80,6 +80,19 @@ func (s *faultyStorage) fails(op, key string) bool {
 	return s.failIf != nil && s.failIf(op, key)
 }
 
+func (s *faultyStorage) under() logical.Storage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Storage
+}
+
+// swap puts another storage in the place of the one that holds everything.
+func (s *faultyStorage) swap(other logical.Storage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Storage = other
+}
+
 func (s *faultyStorage) failWhen(f func(op, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,28 +121,28 @@ func (s *faultyStorage) Get(ctx context.Context, key string) (*logical.StorageEn
 	if s.fails("get", key) {
 		return nil, errStorage
 	}
-	return s.Storage.Get(ctx, key)
+	return s.under().Get(ctx, key)
 }
 
 func (s *faultyStorage) List(ctx context.Context, prefix string) ([]string, error) {
 	if s.fails("list", prefix) {
 		return nil, errStorage
 	}
-	return s.Storage.List(ctx, prefix)
+	return s.under().List(ctx, prefix)
 }
 
 func (s *faultyStorage) Put(ctx context.Context, e *logical.StorageEntry) error {
 	if s.fails("put", e.Key) {
 		return errStorage
 	}
-	return s.Storage.Put(ctx, e)
+	return s.under().Put(ctx, e)
 }
 
 func (s *faultyStorage) Delete(ctx context.Context, key string) error {
 	if s.fails("delete", key) {
 		return errStorage
 	}
-	return s.Storage.Delete(ctx, key)
+	return s.under().Delete(ctx, key)
 }
 
 // system is what Vault tells of itself; tests change it while the worker asks.
@@ -423,7 +436,7 @@ func (e *engine) after(d time.Duration) {
 func onDisk(s logical.Storage) *store.Store { return newStore(s, testVersion, time.Now) }
 
 // disk is what is stored. Reading and writing it never fails, and is not counted.
-func (e *engine) disk() *store.Store { return onDisk(e.storage.Storage) }
+func (e *engine) disk() *store.Store { return onDisk(e.storage.under()) }
 
 // keyOf returns the key under which storage holds an entry.
 func (e *engine) keyOf(key store.Key) string {

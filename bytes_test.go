@@ -97,7 +97,7 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 	inBubble(t, func(e *engine) {
 		w := &weighed{Storage: e.storage.Storage}
 		w.reset()
-		e.storage.Storage = w
+		e.storage.swap(w)
 		e.write("config", "history_limit", 200, "drift_check_period", "40m")
 		clock, lease := e.c1.NewConnector("clock"), e.c1.NewConnector("lease")
 		byClock, byLease := connectorTarget(clock), connectorTarget(lease)

@@ -140,6 +140,44 @@ func TestUnreadableStateNeedsAPersonAndSparesTheOthers(t *testing.T) {
 	require.Equal(t, `{"format":1,"ref":`, string(entry.Value), "it is as it was")
 }
 
+func TestUnreadablePointerHidesNoOtherMatch(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	whole := e.vend("connector-creds/hr").Data["fingerprint_sha256"].(string)
+	twin := fingerprintKey(whole[:20] + strings.Repeat("0", 44))
+	require.NoError(t, storedPointer.Write(t.Context(), e.b.store, twin, &pointer{Ref: decoyTarget("twin"), Version: 1}))
+	e.damage(e.keyOf(twin), []byte("{"))
+	resp := e.write("lookup", "fingerprint_prefix", whole[:16])
+	require.Equal(t, "hr", resp.Data["binding"])
+	require.Contains(t, resp.Warnings[0], "stored pointer to a record ("+e.keyOf(twin)+") cannot be read")
+
+	e.damage(e.keyOf(fingerprintKey(whole)), []byte("null"))
+	require.Contains(t, e.refused(logical.UpdateOperation, "lookup", fields("fingerprint_prefix", whole[:16])).message, "stored pointer to a record")
+	require.Contains(t, e.refused(logical.UpdateOperation, "lookup", fields("fingerprint_sha256", whole)).message, "stored pointer to a record")
+}
+
+func TestDisabledMountEndsWhatItCanStillRead(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	var targets []targetRef
+	for i := range 5 {
+		ref := e.c1.NewConnector("c")
+		name := fmt.Sprintf("c%d", i)
+		e.must(logical.CreateOperation, "connectors/"+name, fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", "read"))
+		e.vend("connector-creds/" + name)
+		targets = append(targets, connectorTarget(ref))
+	}
+	e.damage(e.keyOf(targetKey(targets[0])), []byte("{"))
+	e.system.taint()
+	e.b.Cleanup(context.Background())
+	for i, ref := range targets {
+		alive := e.c1.AliveCredentials(c1test.ConnectorRef{AppID: ref.AppID, ConnectorID: ref.ConnectorID})
+		require.Equal(t, i == 0, len(alive) == 1, "%d", i)
+	}
+	require.Contains(t, e.logs.String(), "could not read what is still alive at C1")
+}
+
 // An old plugin beside what a newer one has stored.
 func TestNewerFormatsAreRefusedAndLeftAsTheyAre(t *testing.T) {
 	t.Parallel()

@@ -95,12 +95,12 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
 	ref := connectorTarget(e.c1.Connector())
 	e.clock.advance(2 * time.Minute)
-	settled, name := e.state(ref), e.keyOf(targetKey(ref))
+	settled, name, disk := e.state(ref), e.keyOf(targetKey(ref)), e.disk()
 	settled.Attempt.Unknown, settled.Attempt.Settled = "lost", true
 	e.storage.failWhen(func(op, key string) bool {
 		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/" {
 			// The state is stored, and its mark for attention is about to be.
-			require.NoError(t, storedTarget.Write(context.Background(), e.disk(), targetKey(ref), settled))
+			require.NoError(t, storedTarget.Write(context.Background(), disk, targetKey(ref), settled))
 			e.b.InvalidateKey(context.Background(), name)
 		}
 		return false

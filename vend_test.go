@@ -344,7 +344,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			rotations := e.c1.Requests(c1test.OpRotateConnector)
 			e.system.become(consts.ReplicationPerformanceStandby)
 			e.b.work.wg.Wait() // for what is written behind the answer
-			e.storage.Storage = readOnlyStorage{e.storage.Storage}
+			e.storage.swap(readOnlyStorage{e.storage.under()})
 			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
 			_, err := e.do(context.Background(), newRequest(op, path, nil))
 			require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")

@@ -312,7 +312,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		pass(time.Hour)
 		e.write("connectors/hr/rotate")
 		pass(72 * time.Hour)
-		e.storage.Storage = snapshot
+		e.storage.swap(snapshot)
 		e.run()
 		pass(time.Minute)
 		require.Equal(t, attentionDrifted, e.read("connectors/hr").Data["state"])
