@@ -97,7 +97,7 @@ func (b *backend) readStatus(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	data["healthy"] = cfg != nil && wrong+overdue == 0
+	data["healthy"] = cfg != nil && wrong+overdue == 0 && data["paused_reason"] == ""
 	return &logical.Response{Data: data}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -548,4 +549,144 @@ func TestPanicOfOneTargetLeavesTheOthersAlone(t *testing.T) {
 		require.Len(t, e.rotations(), 10)
 		require.Equal(t, 2, e.write("connectors/" + names[mad] + "/rotate").Data["version"])
 	})
+}
+
+// One target that C1 refuses for a day, whatever it is asked for, holds up nobody
+// else, and is told.
+func TestOneTargetsRefusalNeverPausesAnothers(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]c1test.Fault{
+		"rate limited for a day": {Status: 429, RetryAfter: "86400"},
+		"unavailable":            {Status: 503, RetryAfter: "3600"},
+		"a server error":         {Status: 500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(e *engine) {
+				names := e.bindMany(20, "rotation_period", "10m")
+				var bad string
+				for id := range names {
+					bad = id
+				}
+				fault.Object = bad
+				fault := e.c1.AddFault(fault)
+				for range 120 {
+					pass(time.Minute)
+					require.Empty(t, e.read("status").Data["paused_reason"])
+				}
+				require.GreaterOrEqual(t, len(e.rotations()), 19*12)
+				require.Equal(t, false, e.read("status").Data["healthy"])
+				require.NotEqual(t, stateReady, e.read("connectors/" + names[bad]).Data["state"])
+				require.NotEmpty(t, e.read("connectors/" + names[bad]).Data["problems"])
+				fault.Clear()
+				pass(90 * time.Minute)
+				require.Equal(t, true, e.read("status").Data["healthy"])
+			})
+		})
+	}
+}
+
+// A credential that can never be revoked is tried for ever, and costs nobody
+// anything.
+func TestACredentialThatCannotBeRevokedHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		e.bindMany(10, "rotation_period", "10m")
+		ref := e.bindConnector("hr")
+		lease := e.vend("connector-creds/hr").Secret
+		e.c1.AddFault(c1test.Fault{Object: ref.ConnectorID, Status: 503})
+		_, err := e.revoke(lease)
+		require.NoError(t, err)
+		for range 120 {
+			pass(time.Minute)
+			require.Empty(t, e.read("status").Data["paused_reason"])
+		}
+		require.GreaterOrEqual(t, len(e.rotations()), 10*12)
+		require.Equal(t, 1, e.read("status").Data["retiring"])
+	})
+}
+
+func TestALongRetryAfterToEverybodyIsObeyedForFiveMinutes(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		e.bindMany(10)
+		fault := e.c1.AddFault(c1test.Fault{Status: 429, RetryAfter: "86400"})
+		pass(2 * time.Hour)
+		require.Empty(t, e.rotations())
+		require.Contains(t, e.read("status").Data["paused_reason"], "429")
+		fault.Clear()
+		pass(5*time.Minute + time.Second)
+		require.Len(t, e.rotations(), 10)
+	})
+}
+
+// One token that reads its own bindings in a loop takes all of the rate that it
+// can get. What is due comes in time all the same.
+func TestCallersDoNotStarveTheClock(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		names := e.bindMany(20, "rotation_period", "10m")
+		e.write("config", "max_requests_per_second", 5)
+		ctx, cancel := context.WithCancel(context.Background())
+		var all sync.WaitGroup
+		for i := range 40 {
+			ref := e.c1.NewConnector(fmt.Sprint("loop-", i))
+			e.must(logical.CreateOperation, fmt.Sprint("connectors/loop-", i), fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", "read", "verify", false))
+			all.Go(func() {
+				for ctx.Err() == nil {
+					_, _ = e.do(ctx, newRequest(logical.ReadOperation, fmt.Sprint("connector-creds/loop-", i), nil))
+				}
+			})
+		}
+		due := map[string]time.Time{}
+		for id, name := range names {
+			due[id] = instant(t, e.read("connectors/" + name).Data["next_rotation"])
+		}
+		pass(11 * time.Minute)
+		cancel()
+		late, n := time.Duration(0), 0
+		for _, entry := range e.rotations() {
+			if at, scheduled := due[entry.Object]; scheduled {
+				n++
+				late = max(late, entry.Time.Sub(at))
+				delete(due, entry.Object)
+			}
+		}
+		require.Equal(t, 20, n)
+		require.Less(t, late, time.Minute)
+		all.Wait()
+	})
+}
+
+// The machine's clock is a year ahead for a while, and comes back: nothing is
+// rotated or ended by it, and status says why.
+func TestAClockThatJumpsAheadRotatesAndEndsNothing(t *testing.T) {
+	t.Parallel()
+	for _, jump := range []time.Duration{25 * time.Hour, year} {
+		e := configured(t)
+		e.bindMany(3)
+		ref := e.bindConnector("hr", "ttl", "24h", "max_ttl", "24h")
+		e.vend("connector-creds/hr")
+		require.NoError(t, e.b.tick(context.Background()))
+		asked := e.asked()
+		behind := e.c1.AddFault(c1test.Fault{ClockOffset: -jump}) // C1 has the right time
+		e.clock.advance(jump)
+		for range 3 {
+			require.NoError(t, e.b.tick(context.Background()))
+		}
+		require.Equal(t, asked, e.asked())
+		require.Len(t, e.c1.AliveCredentials(ref), 1)
+		status := e.read("status").Data
+		require.Contains(t, status["paused_reason"], "ahead of C1's")
+		require.Equal(t, false, status["healthy"])
+
+		behind.Clear()
+		e.clock.advance(-jump)
+		e.after(time.Minute)
+		require.Equal(t, asked, e.asked())
+		e.after(2 * time.Hour)
+		require.Len(t, e.rotations(), 4, "in time: three by the clock, and the read")
+		require.Len(t, e.c1.AliveCredentials(ref), 1)
+		require.Equal(t, true, e.read("status").Data["healthy"])
+	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/sdk/logical"
+	"golang.org/x/sync/semaphore"
 )
 
 // Options is everything an Agenda is built from. All of it is required.
@@ -102,7 +103,7 @@ type Agenda struct {
 
 // New returns an agenda whose worker ends with ctx. It does nothing before Wake.
 func New(ctx context.Context, o Options) *Agenda {
-	return &Agenda{ctx: ctx, o: o, index: &index{storage: o.Storage, now: o.Now}, queue: newQueue()}
+	return &Agenda{ctx: ctx, o: o, index: &index{storage: o.Storage, now: o.Now}, queue: newQueue(), prober: prober{turn: semaphore.NewWeighted(1)}}
 }
 
 // Start stores where the listing begins, before the first entry that relies on

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -146,15 +148,17 @@ func aloneWait(n int, after time.Duration) time.Duration {
 // prober sends one probe at a time. Who asks while one is under way shares the
 // next: the answer must be newer than what made him ask.
 type prober struct {
-	mu    sync.Mutex
+	turn  *semaphore.Weighted // guards last
 	begun atomic.Int64
 	last  Signal // of the newest
 }
 
 func (p *prober) ask(ctx context.Context, probe func(context.Context) Signal) Signal {
 	before := p.begun.Load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	if err := p.turn.Acquire(ctx, 1); err != nil {
+		return Signal{Reach: Unreached, Why: err}
+	}
+	defer p.turn.Release(1)
 	if p.begun.Load() > before {
 		return p.last
 	}

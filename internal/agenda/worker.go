@@ -114,7 +114,10 @@ func (a *Agenda) Take(ctx context.Context) (e *Entry, next time.Time, err error)
 		return nil, next, nil
 	}
 	if ready, err := a.ready(ctx, now); err != nil || !ready {
-		return nil, a.brake.notBefore(now, now), err
+		if again := a.brake.notBefore(now, now); again.Before(next) {
+			next = again
+		}
+		return nil, next, err
 	}
 	return a.queue.pop(now), now, nil
 }

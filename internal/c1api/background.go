@@ -25,7 +25,7 @@ import (
 //	max(patience, 2/r) + 2/r seconds at r requests per second
 //
 // The later the work, the less the patience, down to the time of two requests. By
-// then background calls have a quarter of the rate, whatever else there is.
+// then background calls have at least a quarter of the rate.
 
 const (
 	// mostPatience is how long a background call leaves the rate limit to others

@@ -5,7 +5,9 @@ package c1api
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -152,5 +154,144 @@ func TestNoTurnWhileC1IsOutOfReach(t *testing.T) {
 		_, err := c.AwaitTurn(t.Context())
 		require.True(t, IsReason(err, ReasonRateLimited))
 		require.Equal(t, 20*time.Second, AsError(err).RetryAfter)
+	})
+}
+
+// crowd are callers who each ask again as soon as they are answered.
+func crowd(ctx context.Context, c *Client, callers int, all *sync.WaitGroup) {
+	for range callers {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = c.Introspect(ctx)
+			}
+		})
+	}
+}
+
+// However many callers there are, a background call waits for its share of the
+// rate limit no longer than background.go says, and for one request to end.
+func TestCallersKeepABackgroundCallWaitingForABoundedTime(t *testing.T) {
+	t.Parallel()
+	const latency = 50 * time.Millisecond
+	for _, perSecond := range []float64{0.5, 2, 5, 20, 200} {
+		for _, late := range []time.Duration{0, 30 * time.Second, time.Hour} {
+			synctest.Test(t, func(t *testing.T) {
+				f := &traffic{}
+				c, _ := newClient(t, &fakeC1{api: f.reply(latency)}, func(o *Options) { o.MaxRequestsPerSecond, o.MaxConcurrentRequests = perSecond, 16 })
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				var all sync.WaitGroup
+				crowd(ctx, c, 100, &all)
+				time.Sleep(time.Minute)
+				two := time.Duration(2 / float64(c.limiter.Limit()) * float64(time.Second))
+				patience := max(time.Duration(float64(2*time.Second)*max(0, 1-late.Minutes())), two)
+				for range 20 {
+					began := time.Now()
+					turn, err := c.AwaitTurn(Background(ctx, late))
+					require.NoError(t, err)
+					require.LessOrEqual(t, time.Since(began), patience+two+time.Millisecond, "%v per second, %s late", perSecond, late)
+					began = time.Now()
+					_, err = c.Introspect(turn)
+					require.NoError(t, err)
+					require.LessOrEqual(t, time.Since(began), two+2*latency, "one of the others ends")
+				}
+				cancel()
+				all.Wait()
+			})
+		}
+	}
+}
+
+// What is late gets more, up to a quarter of the rate.
+func TestTheShareOfBackgroundCallsGrowsWithTheirLateness(t *testing.T) {
+	t.Parallel()
+	share := func(late time.Duration) (share float64) {
+		synctest.Test(t, func(t *testing.T) {
+			f := &traffic{}
+			c, _ := newClient(t, &fakeC1{api: f.reply(50 * time.Millisecond)}, func(o *Options) { o.MaxRequestsPerSecond, o.MaxConcurrentRequests = 10, 16 })
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(10*time.Minute, cancel)
+			var all sync.WaitGroup
+			crowd(ctx, c, 100, &all)
+			served := 0
+			for ctx.Err() == nil {
+				if _, err := c.AwaitTurn(Background(ctx, late)); err == nil {
+					served++
+				}
+			}
+			all.Wait()
+			require.InDelta(t, 6000, f.count()+served, 20, "nothing of the rate is lost")
+			share = float64(served) / 6000
+		})
+		return share
+	}
+	require.InDelta(t, 1.0/22, share(0), 0.01, "one in 2 s and two requests' time")
+	require.InDelta(t, 1.0/12, share(30*time.Second), 0.01)
+	for _, late := range []time.Duration{time.Minute, 24 * time.Hour} {
+		got := share(late)
+		require.True(t, got >= 1.0/4 && got <= 1.0/3, "%s late: %v", late, got)
+	}
+}
+
+func TestACallerWhoseTurnCannotComeInTimeIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newClient(t, &fakeC1{}, func(o *Options) { o.MaxRequestsPerSecond = 1 })
+		var all sync.WaitGroup
+		for range 21 {
+			all.Go(func() { _, _ = c.Introspect(t.Context()) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := c.Introspect(ctx)
+		require.Contains(t, failedFor(t, err, ReasonNotSent).Message, "no turn in the time left")
+		require.Equal(t, began, time.Now())
+		all.Wait()
+	})
+}
+
+// A request to wait that one object's answer makes holds for that object.
+func TestOneObjectsRefusalPausesNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		asked := map[string]int{}
+		f := &fakeC1{api: func(_ int, r *http.Request) reply {
+			asked[r.URL.Path]++
+			if strings.Contains(r.URL.Path, "busy") {
+				return reply{status: 429, header: map[string]string{"Retry-After": "86400"}}
+			}
+			return reply{body: `{"decoy":{"id":"other","fingerprintSha256":""}}`}
+		}}
+		c, _ := newClient(t, f, withRetries(0))
+		_, err := c.GetDecoy(t.Context(), "busy")
+		require.True(t, IsReason(err, ReasonRateLimited))
+		began := time.Now()
+		_, err = c.Introspect(t.Context())
+		require.NoError(t, err)
+		_, err = c.AwaitTurn(t.Context())
+		require.NoError(t, err)
+		_, _ = c.GetDecoy(t.Context(), "other")
+		require.Equal(t, began, time.Now(), "nobody else waits")
+		require.Len(t, asked, 3)
+
+		_, _ = c.GetDecoy(t.Context(), "busy")
+		require.Equal(t, maxPause, time.Since(began), "the object itself does")
+	})
+}
+
+func TestPausesAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var p pause
+		for i := range 10 * mostPaused {
+			p.extend(fmt.Sprint(i), time.Hour)
+			require.LessOrEqual(t, len(p.paths), mostPaused)
+			require.Equal(t, maxPause, p.left(fmt.Sprint(i)))
+		}
+		require.Zero(t, max(0, p.left("another")))
+		p.extend(wholeIdentity, 10*time.Second)
+		require.Equal(t, 10*time.Second, p.left("another"))
 	})
 }
