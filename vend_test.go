@@ -342,6 +342,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			e.scheduled("shared")
 			e.vend("connector-creds/own")
 			rotations := e.c1.Requests(c1test.OpRotateConnector)
+			e.b.work.wg.Wait() // what is written behind the answer
 			e.system.become(consts.ReplicationPerformanceStandby)
 			e.storage.Storage = readOnlyStorage{e.storage.Storage}
 			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
