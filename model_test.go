@@ -588,7 +588,7 @@ func (w *world) agree() {
 // recordsSince is from when on all records are kept: what began before may be
 // pruned, and C1 may have carried it out late.
 func (w *world) recordsSince(t *target) (since time.Time) {
-	for handedOut, most := range map[bool]int{true: modelRecords, false: maxOtherRecords} {
+	for handedOut, most := range map[bool]int{true: modelRecords, false: otherRecords(modelRecords)} {
 		var oldest time.Time
 		n := 0
 		for _, r := range slices.Backward(t.Records) {

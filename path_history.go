@@ -42,12 +42,12 @@ func (b *backend) pathHistory(k kind) *framework.Path {
 		},
 		HelpSynopsis: "Who rotated this binding's target, when, why and with which outcome.",
 		HelpDescription: `
-Newest first, at most history_limit of what was handed out (see config), and some
-attempts that handed out nothing. What happened under a binding of another name
-is not shown, though lookup finds it. An attempt that fails like the one before,
-or whose caller hangs up like the one before, is counted in one record (repeats).
-Records never hold a secret; the
-fingerprint is the SHA-256 that C1's findings name.
+Newest first: at most history_limit of what was handed out (see config), and of
+attempts that handed out nothing the last ten, or half of history_limit where that
+is more. What happened under a binding of another name is not shown, though lookup
+finds it. An attempt that fails like the one before, or whose caller hangs up like
+the one before, is counted in one record (repeats). Records never hold a secret;
+the fingerprint is the SHA-256 that C1's findings name.
 `,
 	}
 }

@@ -137,8 +137,9 @@ func (t *target) recordOfRequest(requestID string) *record {
 	return nil
 }
 
-// maxOtherRecords is how many records are kept of attempts that handed out nothing.
-const maxOtherRecords = 10
+// otherRecords is how many records are kept of attempts that handed out nothing:
+// ten, and half of history_limit where that is more.
+func otherRecords(historyLimit int) int { return max(10, historyLimit/2) }
 
 // pruneRecords keeps the newest records: up to the limit of what was handed out,
 // which only what was handed out later pushes out, and some of the others.
@@ -147,7 +148,7 @@ func (t *target) pruneRecords() {
 		return
 	}
 	kept := make([]record, 0, len(t.Records))
-	handedOut, others := t.historyLimit, maxOtherRecords
+	handedOut, others := t.historyLimit, otherRecords(t.historyLimit)
 	for _, r := range slices.Backward(t.Records) {
 		left := &others
 		if r.handedOut() {
