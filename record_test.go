@@ -101,3 +101,16 @@ func TestLeaseTimesComeFromTheEnginesClock(t *testing.T) {
 	require.WithinDuration(t, e.clock.now().Add(10*time.Minute), ends, time.Minute)
 	require.WithinDuration(t, e.clock.now().Add(time.Hour+retireSlack), e.state(connectorTarget(ref)).Retire[0].At, time.Minute)
 }
+
+func TestHistoryLimitAlsoSaysHowMuchIsKeptOfWhatHandedOutNothing(t *testing.T) {
+	t.Parallel()
+	for limit, most := range map[int]int{1: 10, 20: 10, 200: 100} {
+		tgt := &target{historyLimit: limit}
+		for i := range 150 {
+			tgt.addRecord(record{origin: origin{ID: fmt.Sprint(i)}, Outcome: outcomeFailed, Error: fmt.Sprint("error ", i)})
+		}
+		tgt.pruneRecords()
+		require.Equal(t, most, len(tgt.Records), "history_limit %d", limit)
+		require.Equal(t, "149", tgt.Records[most-1].ID, "the newest stay")
+	}
+}
