@@ -153,15 +153,15 @@ func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
 		}
 		t.unschedule()
 		t.Scheduled = true
-		t.NextRotation = sched.after(now, t.Ref)
+		t.NextRotation = sched.after(now, t.Splay)
 		if !w.skipInitial {
 			t.NextRotation = now.Add(w.session.config.settleTime()) // should we die before we have rotated it
 		}
 	case sched == w.stored.Schedule:
 	case t.hasMaterial():
-		t.NextRotation = sched.nextTurn(t.Current, t.Ref, now)
+		t.NextRotation = sched.nextTurn(t.Current, t.Splay, now)
 	default:
-		t.NextRotation = sched.after(now, t.Ref)
+		t.NextRotation = sched.after(now, t.Splay)
 	}
 	if t.Trouble != nil {
 		t.Trouble.NextTry = now // the write may be what it waited for
@@ -422,7 +422,7 @@ func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, 
 		return nil, false, err
 	}
 	if t == nil {
-		t = &target{Ref: ref}
+		t = newTarget(ref)
 	}
 	t.historyLimit = w.session.config.HistoryLimit
 	b.noteDecoy(ctx, t, w.decoy)

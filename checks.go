@@ -44,7 +44,7 @@ func (t *target) planCheck(every time.Duration, now time.Time) {
 		last = now
 	}
 	if t.VerifyAt.IsZero() && every > 0 {
-		at := later(now, last.Add(every-splay(t.Ref, every/10)))
+		at := later(now, last.Add(every-t.Splay.of(every/10)))
 		if !t.NextRotation.After(now) || at.Before(t.NextRotation) {
 			t.VerifyAt = at
 		}

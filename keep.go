@@ -20,7 +20,7 @@ func (t *target) keep(bind *binding, cfg *config, m *material, previous *credent
 	cur := t.Current
 	t.Scheduled = true
 	cur.Material = m.Data
-	t.NextRotation = bind.Schedule.nextTurn(cur, t.Ref, cur.RotatedAt)
+	t.NextRotation = bind.Schedule.nextTurn(cur, t.Splay, cur.RotatedAt)
 	t.planCheck(cfg.checkEvery(bind), cur.RotatedAt)
 	if previous == nil || previous.CredentialID == "" || bind.GracePeriod == 0 {
 		return

@@ -233,7 +233,8 @@ func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
 		return err
 	}
 	if t == nil {
-		t = &target{Ref: l.Ref, Tenant: l.Tenant, Version: l.Version}
+		t = newTarget(l.Ref)
+		t.Tenant, t.Version = l.Tenant, l.Version
 	}
 	if t.retirementOf(l.Version) < 0 {
 		t.Retire = append(t.Retire, retirement{Version: l.Version, CredentialID: l.CredentialID})

@@ -33,7 +33,7 @@ func atOnce(int) time.Duration { return 0 }
 // steady are first turns as they are after many periods.
 func steady(refs []targetRef, sched schedule) func(int) time.Time {
 	return func(i int) time.Time {
-		return simulatedStart.Add(time.Duration(float64(sched.after(simulatedStart, refs[i]).Sub(simulatedStart)) * uniform(i)))
+		return simulatedStart.Add(time.Duration(float64(sched.after(simulatedStart, anySplay(refs[i])).Sub(simulatedStart)) * uniform(i)))
 	}
 }
 
@@ -156,7 +156,7 @@ func (s besideTheReal) agree(e *engine) {
 	}
 	e.bindMany(bindings, "rotation_period", seconds(s.schedule.Period), "rotation_schedule", s.schedule.Cron)
 	require.NoError(e, walkTargets(context.Background(), e.disk(), func(t *target) error {
-		p.refs, p.names = append(p.refs, t.Ref), append(p.names, e.nameOf(t.Ref))
+		p.refs, p.names, p.splays = append(p.refs, t.Ref), append(p.names, e.nameOf(t.Ref)), append(p.splays, t.Splay)
 		return nil
 	}))
 	if s.down > 0 {

@@ -4,7 +4,6 @@
 package c1
 
 import (
-	"hash/fnv"
 	"math/rand/v2"
 	"time"
 
@@ -39,7 +38,7 @@ type schedule struct {
 // none. A period's turn is early by the target's splay and never late, so that
 // bindings that were written together drift apart; a cron turn is exact, since
 // somebody chose it.
-func (s schedule) after(rotated time.Time, ref targetRef) time.Time {
+func (s schedule) after(rotated time.Time, early splay) time.Time {
 	switch {
 	case s.Cron != "":
 		turns, err := crontab.Parse(s.Cron)
@@ -48,32 +47,34 @@ func (s schedule) after(rotated time.Time, ref targetRef) time.Time {
 		}
 		return turns.Next(rotated)
 	case s.Period > 0:
-		return rotated.Add(s.Period - splay(ref, s.Period/10))
+		return rotated.Add(s.Period - early.of(s.Period/10))
 	default:
 		return time.Time{}
 	}
 }
 
-// splay is a share of at most the given length that is always the same for a
-// target, in whole seconds.
-func splay(ref targetRef, most time.Duration) time.Duration {
-	n := int64(most / time.Second)
-	if n <= 0 {
-		return 0
-	}
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(ref.key())) // a hash takes everything
-	return time.Duration(int64(h.Sum32())%n) * time.Second
+// splay is how early a target's turns are, in 65,536ths of what they may be. It is
+// drawn when the state is made, so that nobody can tell from the rhythm of an entry
+// which target it is, and stays the same.
+type splay uint16
+
+func newSplay() splay {
+	return splay(rand.N(1 << 16)) //nolint:gosec // it spreads load, and is no secret
+}
+
+// of returns that share of a time, in whole seconds.
+func (s splay) of(most time.Duration) time.Duration {
+	return most / time.Second * time.Duration(s) / (1 << 16) * time.Second
 }
 
 // nextTurn is when a credential is replaced by the clock: by the schedule as it
 // is from a time on, but before the credential expires at C1. A period counts
 // from the rotation, whenever it was changed.
-func (s schedule) nextTurn(cur *credential, ref targetRef, from time.Time) time.Time {
+func (s schedule) nextTurn(cur *credential, early splay, from time.Time) time.Time {
 	if s.Cron == "" {
 		from = cur.RotatedAt
 	}
-	next := s.after(from, ref)
+	next := s.after(from, early)
 	if next.IsZero() || cur.ExpiresAt.IsZero() {
 		return next
 	}
@@ -85,17 +86,17 @@ func (s schedule) nextTurn(cur *credential, ref targetRef, from time.Time) time.
 }
 
 // latest is the latest time that the next turn can lie at, zero if there is none.
-func (s schedule) latest(now time.Time, ref targetRef) time.Time {
+func (s schedule) latest(now time.Time) time.Time {
 	if s.Period > 0 {
 		return now.Add(s.Period)
 	}
-	return s.after(now, ref)
+	return s.after(now, 0)
 }
 
 // plannedTooFar reports whether a rotation is planned for later than its schedule
 // can say now: a clock that was ahead for a moment planned it.
 func (t *target) plannedTooFar(s schedule, now time.Time) bool {
-	at, latest := t.rotationAt(), s.latest(now, t.Ref)
+	at, latest := t.rotationAt(), s.latest(now)
 	if t.Trouble != nil {
 		latest = now.Add(2 * retryMax)
 	}
@@ -108,7 +109,7 @@ func (t *target) replan(s schedule, now time.Time) bool {
 	if !t.plannedTooFar(s, now) {
 		return false
 	}
-	t.NextRotation = s.after(now, t.Ref)
+	t.NextRotation = s.after(now, t.Splay)
 	if t.Trouble != nil {
 		t.Trouble.NextTry = now
 	}
@@ -138,10 +139,10 @@ func (t *target) refetchIn(now time.Time) (secs int64, overdue bool) {
 func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }
 
 // periodSeconds is what readers are told as rotation_period.
-func (s schedule) periodSeconds(now time.Time, ref targetRef) int64 {
+func (s schedule) periodSeconds(now time.Time) int64 {
 	switch {
 	case s.Cron != "":
-		return max(1, secondsUp(s.after(now, ref).Sub(now)))
+		return max(1, secondsUp(s.after(now, 0).Sub(now)))
 	case s.Period > 0:
 		return seconds(s.Period)
 	default:

@@ -499,16 +499,16 @@ func TestInitialRotationOfUnknownOutcomeHealsByItself(t *testing.T) {
 func TestBindingsWrittenTogetherDriftApart(t *testing.T) {
 	t.Parallel()
 	seen := map[time.Duration]bool{}
-	for i := range 100 {
-		ref := targetRef{Kind: kindDecoy, DecoyID: string(rune('a' + i))}
-		early := splay(ref, 6*time.Minute)
-		require.Equal(t, early, splay(ref, 6*time.Minute), "the same each time")
+	for range 100 {
+		early := newTarget(decoyTarget("same")).Splay.of(6 * time.Minute)
+		require.Zero(t, early%time.Second)
 		require.GreaterOrEqual(t, early, time.Duration(0))
 		require.Less(t, early, 6*time.Minute)
 		seen[early] = true
 	}
 	require.Greater(t, len(seen), 60)
-	require.Zero(t, splay(targetRef{Kind: kindDecoy, DecoyID: "x"}, 0))
+	require.Zero(t, splay(65535).of(0))
+	require.Equal(t, 364*24*time.Hour, splay(65535).of(365*24*time.Hour).Truncate(24*time.Hour), "of the longest period too")
 }
 
 func TestScheduledReadOnAStandbyIsAnsweredThereAndAllElseIsForwarded(t *testing.T) {

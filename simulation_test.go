@@ -6,6 +6,7 @@ package c1
 import (
 	"cmp"
 	"context"
+	"hash/fnv"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -28,6 +29,7 @@ type outage struct{ from, to time.Time }
 type plan struct {
 	refs      []targetRef
 	names     []string // under which storage knows them, and lists them in order; nil: their IDs
+	splays    []splay  // as their states have them; nil: any
 	schedule  schedule
 	config    config
 	latency   time.Duration // of any request to C1
@@ -45,6 +47,20 @@ func (p *plan) name(i int) string {
 		return p.names[i]
 	}
 	return p.refs[i].ConnectorID
+}
+
+func (p *plan) splay(i int) splay {
+	if p.splays != nil {
+		return p.splays[i]
+	}
+	return anySplay(p.refs[i])
+}
+
+// anySplay is a splay as if drawn, and the same in each run.
+func anySplay(ref targetRef) splay {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(ref.key())) // a hash takes everything
+	return splay(h.Sum32() >> 16)
 }
 
 // course is what came of it.
@@ -233,7 +249,7 @@ func (s *simulation) plan(i int32) {
 func (s *simulation) target(i int32) *target {
 	st := s.states[i]
 	s.current = credential{RotatedAt: st.rotated}
-	s.scratch = target{Ref: s.refs[i], Scheduled: true, Current: &s.current, NextRotation: st.next, VerifyAt: st.verify}
+	s.scratch = target{Ref: s.refs[i], Splay: s.splay(int(i)), Scheduled: true, Current: &s.current, NextRotation: st.next, VerifyAt: st.verify}
 	return &s.scratch
 }
 
@@ -250,13 +266,13 @@ func (s *simulation) writeBindings() {
 		switch {
 		case s.firstTurn != nil:
 			t.NextRotation = s.firstTurn(s.created)
-			t.Current.RotatedAt = t.NextRotation.Add(t.NextRotation.Sub(s.schedule.after(t.NextRotation, t.Ref)))
+			t.Current.RotatedAt = t.NextRotation.Add(t.NextRotation.Sub(s.schedule.after(t.NextRotation, t.Splay)))
 			s.steadyCheck(t)
 		case s.rotated:
 			t.Current.RotatedAt = s.at
 			t.keep(&s.bind, &s.config, &material{}, nil)
 		default:
-			t.NextRotation = s.schedule.after(s.at, t.Ref)
+			t.NextRotation = s.schedule.after(s.at, t.Splay)
 		}
 		s.remember(i, t)
 		s.plan(i)
@@ -549,8 +565,8 @@ func (c *course) busiest(from, to time.Duration, slice int) float64 {
 // the period on average.
 func (c *course) meanPerMinute() float64 {
 	sum := 0.0
-	for _, ref := range c.refs {
-		sum += 1 / c.schedule.after(c.start, ref).Sub(c.start).Minutes()
+	for i := range c.refs {
+		sum += 1 / c.schedule.after(c.start, c.splay(i)).Sub(c.start).Minutes()
 	}
 	return sum
 }

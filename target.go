@@ -85,6 +85,7 @@ type target struct {
 	Tenant  string    `json:"tenant"`            // C1 URL that all of this belongs to
 	Binding string    `json:"binding,omitempty"` // name of the binding that holds it
 	Version int       `json:"version"`           // of the last rotation that succeeded
+	Splay   splay     `json:"splay,omitempty"`   // how early the clock is for it
 
 	// Attempt is a rotation whose outcome is not stored. While it is there the
 	// target is ambiguous, or a rotation is running.
@@ -127,6 +128,9 @@ type target struct {
 	pruned       []store.Key // entries of the index for records that are gone
 	unindexed    []store.Key // entries of the index that are still to be written
 }
+
+// newTarget is the state of a target that has none yet.
+func newTarget(ref targetRef) *target { return &target{Ref: ref, Splay: newSplay()} }
 
 // attempt is one rotation between "about to ask C1" and "outcome stored".
 type attempt struct {

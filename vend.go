@@ -143,7 +143,8 @@ func (b *backend) targetToRotate(ctx context.Context, s *session, ref targetRef,
 		return nil, err
 	}
 	if t == nil {
-		t = &target{Ref: ref, Binding: name, Tenant: s.config.tenant()}
+		t = newTarget(ref)
+		t.Binding, t.Tenant = name, s.config.tenant()
 	}
 	if err := s.serves(t.Tenant); err != nil {
 		return nil, refuse("%s: %s; write the binding again", name, err)

@@ -104,7 +104,7 @@ func refuseUnrotated(t *target, k kind, name string) error {
 // storedResponse answers with the stored material. Nothing of it is leased.
 func storedResponse(bind *binding, t *target, now time.Time) *logical.Response {
 	ttl, overdue := t.refetchIn(now)
-	period := bind.Schedule.periodSeconds(now, t.Ref)
+	period := bind.Schedule.periodSeconds(now)
 	data := maps.Clone(t.Current.Material)
 	maps.Copy(data, map[string]any{
 		"version":             t.Version,
