@@ -204,6 +204,7 @@ type world struct {
 	fx        *effects
 	abandoned []*backend
 	delay     *c1test.FaultHandle // the one fault that delays, if there is one
+	late      sync.WaitGroup      // commits that C1 makes late
 	logs      lockedBuffer
 	wrong     []string
 }
@@ -298,6 +299,7 @@ func (w *world) close() {
 	for _, b := range w.abandoned {
 		b.work.drain(time.Hour)
 	}
+	w.late.Wait() // or a failure would be told as a deadlock
 	_ = w.emulator.Close()
 	synctest.Wait()
 }
@@ -454,7 +456,7 @@ func (w *world) commitLate(t *rapid.T) {
 	op := rapid.SampledFrom([]string{c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")
 	late := time.Duration(rapid.IntRange(1, int((w.latest()-time.Second/5)/time.Second)).Draw(t, "late")) * time.Second
 	fault := w.c1.AddFault(c1test.Fault{Op: op, CommitLate: gate, Times: 1})
-	go func() {
+	w.late.Go(func() {
 		defer close(gate)
 		defer fault.Clear()
 		for range 600 { // the request may never come
@@ -464,7 +466,7 @@ func (w *world) commitLate(t *rapid.T) {
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-	}()
+	})
 }
 
 // state reads a target as it is on disk.

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
@@ -169,6 +170,23 @@ func TestStatusIsNeverHealthyOverWhatCouldNotBeMarked(t *testing.T) {
 			require.Equal(t, true, e.read("status").Data["healthy"])
 		})
 	}
+}
+
+func TestStatusTellsOfAnAttemptWhoseSuccessorWasTakenBack(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.bindConnector("hr")
+	e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, DropAfter: true, Times: 1})
+	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	require.EqualValues(t, 1, e.read("status").Data[attentionAmbiguous])
+	// Half of the next attempt's round is stored: its state, and not what wakes us.
+	e.storage.failWhen(func(op, key string) bool { return op == "put" && strings.HasPrefix(key, agenda.Prefix) })
+	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+	e.storage.failWhen(nil)
+	e.after(10 * time.Minute) // when the due entry of the older one is used up
+	status := e.read("status").Data
+	require.Equal(t, false, status["healthy"], "%v", status)
+	require.EqualValues(t, 1, status[attentionAmbiguous])
 }
 
 func TestReadyCountsBindingsThatAreThere(t *testing.T) {

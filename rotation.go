@@ -88,7 +88,9 @@ func (b *backend) rotate(ctx context.Context, r rotation) (*material, error) {
 	}
 	before := *t
 	if err := b.begin(ctx, r); err != nil {
-		// Half of the round may be stored: an attempt that never reached C1.
+		// Half of the round may be stored: an attempt that never reached C1, and
+		// with it went the mark of an older one.
+		before.Attention = t.Attention
 		_ = b.storeOutcome(ctx, &before)
 		return nil, err
 	}
