@@ -132,11 +132,12 @@ func (b *backend) settleState(ctx context.Context, name string, out *settled) (*
 		return nil, err
 	}
 	next := t.nextLook()
-	if !next.IsZero() && b.agenda.Listed(next) {
+	now = b.now()
+	if dueNow := !next.After(now); !next.IsZero() && (dueNow || b.agenda.Listed(next)) {
 		// The entry that woke us stays until then. What is due even now waits
 		// for somebody or something.
-		if !next.After(b.now()) {
-			next = b.now().Add(busyRetry)
+		if dueNow {
+			next = now.Add(busyRetry)
 		}
 		out.next = next
 		return t, nil

@@ -108,3 +108,17 @@ func TestAClockThatGoesBackDelaysNothing(t *testing.T) {
 		require.Zero(t, w.clockAsked())
 	})
 }
+
+// A process that starts in the minute up to which the one before was done knows
+// that this minute was listed, and plans nothing for it.
+func TestAProcessKnowsWhatTheOneBeforeListed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.put("key", time.Hour)
+		w.stop()
+		w.Agenda = New(context.Background(), w.o)
+		_, _, err := w.Take(context.Background())
+		require.NoError(t, err)
+		require.True(t, w.Listed(time.Now()))
+		require.False(t, w.Listed(time.Now().Add(time.Minute)))
+	})
+}

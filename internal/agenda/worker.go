@@ -149,6 +149,7 @@ func (a *Agenda) feed(ctx context.Context, now time.Time) (more bool, err error)
 	if _, err := a.steady(ctx, now); err != nil {
 		return false, err
 	}
+	a.index.reached.CompareAndSwap(0, mark) // the process before listed it
 	current := minuteOf(now)
 	if mark > current {
 		// The clock went back. Listing a minute twice is harmless.
