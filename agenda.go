@@ -11,6 +11,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // newAgenda returns the agenda of this mount, whose keys are targets and whose
@@ -30,6 +31,15 @@ func (b *backend) wake() {
 	}
 	b.replanInBackground()
 	b.agenda.Wake()
+}
+
+// lookNow asks for a look at a target.
+func (b *backend) lookNow(ctx context.Context, ref target.Ref) error {
+	name, err := nameOf(ctx, b.store, ref)
+	if err == nil {
+		_, err = b.agenda.Put(ctx, name, b.now())
+	}
+	return err
 }
 
 // workers is how many targets may be settled at the same time. More than C1 may

@@ -29,25 +29,23 @@ const (
 // the binding says so. The caller's material does not depend on it: a failure is
 // a warning. A vend without a placement deletes the one before, which is another
 // copy's.
-func (b *backend) annotate(ctx context.Context, r rotation) (warnings []string) {
-	t := r.target
-	if r.bind == nil || !r.bind.Annotate {
+func (t *turn) annotate(ctx context.Context, o *order, placement string) (warnings []string) {
+	if o.bind == nil || !o.bind.Annotate {
 		return nil
 	}
-	placement := t.recordOf(t.Version).Placement
 	if runes := []rune(placement); len(runes) > maxAnnotation {
 		placement = string(runes[:maxAnnotation-1]) + "…"
 		warnings = append(warnings, fmt.Sprintf("the placement is cut to %d characters in the decoy's annotations", maxAnnotation))
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(annotateTimeout, r.session.config.RequestTimeout))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(annotateTimeout, o.session.config.RequestTimeout))
 	defer cancel()
-	_, err := r.session.client.UpdateDecoy(ctx, &c1api.Decoy{
-		ID:          t.Ref.DecoyID,
-		Annotations: map[string]string{annotationPlacement: placement, annotationVersion: strconv.Itoa(t.Version)},
+	_, err := o.session.client.UpdateDecoy(ctx, &c1api.Decoy{
+		ID:          t.ref.DecoyID,
+		Annotations: map[string]string{annotationPlacement: placement, annotationVersion: strconv.Itoa(t.state.Version)},
 	}, "annotations")
 	if err == nil {
 		return warnings
 	}
-	b.Logger().Warn("could not annotate a decoy", "target", t.Ref.String(), "version", t.Version, "error", err)
+	t.Logger().Warn("could not annotate a decoy", "target", t.ref.String(), "version", t.state.Version, "error", err)
 	return append(warnings, fmt.Sprintf("the decoy's annotations at C1 do not say where this copy is: %s", err))
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const testVersion = "v0.0.0-test"
@@ -447,9 +449,9 @@ func (e *engine) keyOf(key store.Key) string {
 }
 
 // nameOf returns the name under which storage knows a target.
-func (e *engine) nameOf(ref targetRef) string {
+func (e *engine) nameOf(ref target.Ref) string {
 	e.Helper()
-	return strings.TrimPrefix(e.keyOf(targetKey(ref)), targetPrefix)
+	return strings.TrimPrefix(e.keyOf(stateKey(ref)), targetPrefix)
 }
 
 // asked counts the requests to C1, but for those that ask whether it is there.
@@ -468,13 +470,78 @@ func (e *engine) changes() (n int) {
 }
 
 // state reads a target's state from storage.
-func (e *engine) state(ref targetRef) *target {
+func (e *engine) state(ref target.Ref) *target.State {
 	e.Helper()
-	t, err := readTarget(context.Background(), e.disk(), ref)
+	t, err := readState(context.Background(), e.disk(), ref)
 	require.NoError(e, err)
 	require.NotNil(e, t, "no state of %s", ref)
 	return t
 }
+
+// retryMax is the longest wait between two tries, but for what keeps targets apart.
+const retryMax = time.Hour
+
+// writeState stores a state and its marks for attention, as the engine does.
+func writeState(ctx context.Context, s *store.Store, t *target.State) error {
+	name, err := nameOf(ctx, s, t.Ref)
+	if err != nil {
+		return err
+	}
+	for reason := range t.Problems() {
+		if err := s.Mark(ctx, markKey(reason, name)); err != nil {
+			return err
+		}
+	}
+	return storedState.Write(ctx, s, stateKey(t.Ref), t)
+}
+
+// recordsOf reads the records of a target, oldest first.
+func recordsOf(t require.TestingT, s *store.Store, state *target.State) []target.Record {
+	h, err := historyOf(context.Background(), s, state)
+	require.NoError(t, err)
+	var records []target.Record
+	for r, err := range h.all(context.Background()) {
+		require.NoError(t, err)
+		records = append(records, *r)
+	}
+	slices.Reverse(records)
+	return records
+}
+
+func (e *engine) records(ref target.Ref) []target.Record {
+	e.Helper()
+	return recordsOf(e, e.disk(), e.state(ref))
+}
+
+// recheckAt is when a look is planned, or zero.
+func recheckAt(t *target.State) time.Time {
+	if t.Recheck == nil {
+		return time.Time{}
+	}
+	return t.Recheck.At
+}
+
+// followsUnknown reports whether the look after a late commit is still to come.
+func followsUnknown(t *target.State) bool {
+	return t.Recheck != nil && t.Recheck.Why == target.LateCommit
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// nextAt is when there is something to do for a target, or zero.
+func nextAt(t *target.State) time.Time { return t.Next(time.Time{}).At }
 
 // tick does at once what the worker does over time: it settles all that is due
 // now.
@@ -493,11 +560,11 @@ func (b *backend) tick(ctx context.Context) error {
 	return errors.New("settling does not come to an end")
 }
 
-func connectorTarget(ref c1test.ConnectorRef) targetRef {
-	return targetRef{Kind: kindConnector, AppID: ref.AppID, ConnectorID: ref.ConnectorID}
+func connectorTarget(ref c1test.ConnectorRef) target.Ref {
+	return target.Ref{Kind: target.Connector, AppID: ref.AppID, ConnectorID: ref.ConnectorID}
 }
 
-func decoyTarget(id string) targetRef { return targetRef{Kind: kindDecoy, DecoyID: id} }
+func decoyTarget(id string) target.Ref { return target.Ref{Kind: target.Decoy, DecoyID: id} }
 
 // onStandby makes the node one that may not write.
 func (e *engine) onStandby() {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // Values of rotate_on.
@@ -35,7 +35,7 @@ const (
 
 // binding is what the operator wrote: a name for a target and how it behaves.
 type binding struct {
-	Ref      targetRef         `json:"ref"`
+	Ref      target.Ref        `json:"ref"`
 	RotateOn string            `json:"rotate_on"`
 	Cooldown time.Duration     `json:"cooldown,omitempty"`
 	WrapTTL  time.Duration     `json:"wrap_ttl,omitempty"`
@@ -47,8 +47,8 @@ type binding struct {
 	OnLeaseEnd string        `json:"on_lease_end,omitempty"`
 
 	// With rotate_on=schedule.
-	Schedule    schedule      `json:"schedule,omitzero"`
-	GracePeriod time.Duration `json:"grace_period,omitempty"` // 0: C1 decides
+	Schedule    target.Schedule `json:"schedule,omitzero"`
+	GracePeriod time.Duration   `json:"grace_period,omitempty"` // 0: C1 decides
 
 	// Of decoys.
 	CheckPeriod time.Duration `json:"check_period,omitempty"` // 0: the mount's
@@ -60,18 +60,18 @@ func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
 // storedBinding is how a binding is stored.
 var storedBinding = store.Type[binding]{
 	What: "binding", Format: 1, Copy: (*binding).copied,
-	Check: func(b *binding) error { return b.Ref.check() },
+	Check: func(b *binding) error { return b.Ref.Check() },
 }
 
 // bindingKey is the entry of a binding. The names of both kinds lie together,
 // and a single letter of the encrypted name tells them apart, so that neither
 // the folder nor the length of a key gives the kind away.
-func bindingKey(k kind, name string) store.Key { return store.Listed(bindingLetter(k) + name) }
+func bindingKey(k target.Kind, name string) store.Key { return store.Listed(bindingLetter(k) + name) }
 
-func bindingLetter(k kind) string { return string(k)[:1] + "." }
+func bindingLetter(k target.Kind) string { return string(k)[:1] + "." }
 
 // bindingNames lists the names of a kind's bindings, sorted.
-func bindingNames(ctx context.Context, s *store.Store, k kind) ([]string, error) {
+func bindingNames(ctx context.Context, s *store.Store, k target.Kind) ([]string, error) {
 	all, err := s.ListedNames(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func bindingNames(ctx context.Context, s *store.Store, k kind) ([]string, error)
 }
 
 // readBinding reads a binding; nil if there is none.
-func readBinding(ctx context.Context, s *store.Store, k kind, name string) (*binding, error) {
+func readBinding(ctx context.Context, s *store.Store, k target.Kind, name string) (*binding, error) {
 	bind, err := storedBinding.Read(ctx, s, bindingKey(k, name))
 	if store.Unreadable(err) {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -95,7 +95,7 @@ func readBinding(ctx context.Context, s *store.Store, k kind, name string) (*bin
 }
 
 // boundAs reads a binding by name, and returns nil unless it points at this target.
-func (b *backend) boundAs(ctx context.Context, ref targetRef, name string) (*binding, error) {
+func (b *backend) boundAs(ctx context.Context, ref target.Ref, name string) (*binding, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -183,7 +183,7 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 }
 
 // bindingExists tells Vault whether a write creates or updates.
-func (b *backend) bindingExists(k kind) framework.ExistenceFunc {
+func (b *backend) bindingExists(k target.Kind) framework.ExistenceFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
 		name := d.Get("name").(string)
 		if !isName(name) {
@@ -195,22 +195,22 @@ func (b *backend) bindingExists(k kind) framework.ExistenceFunc {
 }
 
 // describeBinding answers a binding's read.
-func (b *backend) describeBinding(ctx context.Context, k kind, name string) (map[string]any, *binding, error) {
+func (b *backend) describeBinding(ctx context.Context, k target.Kind, name string) (map[string]any, *binding, error) {
 	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
 		return nil, nil, err
 	}
-	t, err := readTarget(ctx, b.store, bind.Ref)
+	t, err := readState(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, nil, err
 	}
 	if t == nil {
-		t = &target{}
+		t = &target.State{}
 	}
-	if a := t.Attempt; a != nil && a.Unknown == "" && b.now().After(a.SettleAt) && b.WriteSafeReplicationState() {
+	if t.Unattended(b.now()) && b.WriteSafeReplicationState() {
 		// Nobody has come to settle it: the process died between the attempt
 		// and its due entry.
-		if err := b.lookAt(ctx, t.Ref, b.now()); err != nil {
+		if err := b.lookNow(ctx, t.Ref); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -224,52 +224,28 @@ func (b *backend) describeBinding(ctx context.Context, k kind, name string) (map
 		"metadata":           nonNil(bind.Metadata),
 		"rotation_period":    seconds(bind.Schedule.Period),
 		"rotation_schedule":  bind.Schedule.Cron,
-		"next_rotation":      rfc3339(t.rotationAt()),
-		"state":              t.state(b.now()),
-		"problems":           t.problemList(),
+		"next_rotation":      rfc3339(t.RotationAt()),
+		"state":              t.Health(b.now()),
+		"problems":           t.ProblemList(),
 		"version":            t.Version,
 		"last_rotation":      "",
 		"credential_id":      "",
 		"fingerprint_sha256": "",
-		"live_leases":        t.liveLeases(name),
+		"live_leases":        t.LiveLeases(name),
 	}
-	if k == kindDecoy {
+	if k == target.Decoy {
 		seen := t.Decoy
 		if seen == nil {
-			seen = &decoyState{}
+			seen = &target.DecoyState{}
 		}
 		data["last_used_at"], data["disabled"], data["checked_at"] = rfc3339(seen.LastUsedAt), seen.Disabled, rfc3339(t.CheckedAt)
 	}
-	if cur := t.Current; cur != nil && t.vendedBy(t.Version, name) {
+	if cur := t.Current; cur != nil && cur.Binding == name {
 		data["last_rotation"] = rfc3339(cur.RotatedAt)
 		data["credential_id"] = cur.CredentialID
 		data["fingerprint_sha256"] = cur.Fingerprint
 	}
 	return data, bind, nil
-}
-
-// liveLeases counts what was vended under a binding of this name and whose end is
-// planned.
-func (t *target) liveLeases(name string) int {
-	n := 0
-	for _, r := range t.Retire {
-		if t.vendedBy(r.Version, name) {
-			n++
-		}
-	}
-	return n
-}
-
-// problemList is problems in a form and order that a person reads.
-func (t *target) problemList() []string { return listProblems(t.problems()) }
-
-func listProblems(problems map[string]string) []string {
-	list := []string{}
-	for reason, detail := range problems {
-		list = append(list, reason+": "+detail)
-	}
-	slices.Sort(list)
-	return list
 }
 
 func nonNil(m map[string]string) map[string]string {
@@ -282,7 +258,7 @@ func nonNil(m map[string]string) map[string]string {
 func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 // bindingOperations are the same for both kinds.
-func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
+func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
 	write := b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		return b.writeBinding(ctx, req, d, k, leaseEnds)
 	})
@@ -333,8 +309,8 @@ func (b *backend) bindingOperations(k kind, targetFields map[string]*framework.F
 }
 
 // pathListBindings lists the names of a kind's bindings.
-func (b *backend) pathListBindings(k kind) *framework.Path {
-	bindings, _ := k.paths()
+func (b *backend) pathListBindings(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/?$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -361,7 +337,7 @@ func (b *backend) pathListBindings(k kind) *framework.Path {
 	}
 }
 
-func (b *backend) listBindings(ctx context.Context, k kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) listBindings(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
 		return nil, err

@@ -8,15 +8,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // deleteBinding removes a binding and the material that Vault stores for it.
 // Credentials that were vended stay as they are, unless the caller wants them
 // ended. The target's records stay: they answer whose copy it was.
-func (b *backend) deleteBinding(ctx context.Context, k kind, name string, revoke bool) (*logical.Response, error) {
+func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string, revoke bool) (*logical.Response, error) {
 	unlock, err := b.lockBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
@@ -31,16 +32,20 @@ func (b *backend) deleteBinding(ctx context.Context, k kind, name string, revoke
 		return nil, err
 	}
 	if revoke {
-		mine := func(r retirement) bool { return t.vendedBy(r.Version, name) }
+		mine := func(r target.Retirement) bool { return r.Binding == name }
 		if err := b.endTarget(ctx, bind.Ref, mine); err != nil {
 			b.Logger().Warn("could not end what a deleted binding leaves alive; it is tried again", "target", t.Ref.String(), "error", err)
 		}
-		if t, err = readTarget(ctx, b.store, bind.Ref); err != nil || t == nil {
+		if t, err = readState(ctx, b.store, bind.Ref); err != nil || t == nil {
 			return nil, err
 		}
 	}
+	unplanned, err := b.unplannedEnds(ctx, t, name)
+	if err != nil {
+		b.Logger().Warn("could not read what a deleted binding leaves alive", "target", t.Ref.String(), "error", err)
+	}
 	resp := &logical.Response{}
-	for _, warning := range t.leftovers(name, revoke) {
+	for _, warning := range leftovers(t, name, revoke, unplanned) {
 		resp.AddWarning(warning)
 	}
 	if len(resp.Warnings) == 0 {
@@ -51,66 +56,59 @@ func (b *backend) deleteBinding(ctx context.Context, k kind, name string, revoke
 
 // releaseTarget deletes the binding and takes it from its target, which it
 // returns, or nil when there is no state.
-func (b *backend) releaseTarget(ctx context.Context, bind *binding, name string, revoke bool) (*target, error) {
-	unlock, err := b.lockTarget(ctx, bind.Ref)
+func (b *backend) releaseTarget(ctx context.Context, bind *binding, name string, revoke bool) (*target.State, error) {
+	t, err := b.takeTurn(ctx, bind.Ref)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	t, err := readTarget(ctx, b.store, bind.Ref)
-	if err != nil {
-		return nil, err
-	}
-	if err := b.store.Remove(ctx, bindingKey(bind.Ref.Kind, name)); err != nil {
-		return nil, err
-	}
-	if t == nil {
-		return nil, nil
-	}
-	t.Binding = ""
-	t.unschedule()
-	t.VerifyAt, t.FollowsUnknown = time.Time{}, false // nobody is left to be told
-	if revoke {
-		for _, end := range t.unplannedEnds(name) {
-			end.At = b.now()
-			t.Retire = append(t.Retire, end)
+	defer t.release()
+	var ends []target.Retirement
+	if revoke && t.state != nil {
+		if ends, err = b.unplannedEnds(ctx, t.state, name); err != nil {
+			return nil, err
 		}
 	}
-	return t, b.storeWithNextLook(ctx, t)
-}
-
-// vendedBy reports whether a version was vended under a binding of this name; what
-// an earlier binding vended is not the later one's to end.
-func (t *target) vendedBy(version int, name string) bool {
-	rec := t.recordOf(version)
-	return rec == nil && version == t.Version || rec != nil && rec.Binding == name
+	if err := b.store.Remove(ctx, bindingKey(bind.Ref.Kind, name)); err != nil || t.state == nil {
+		return nil, err
+	}
+	err = t.save(ctx, t.state.Released(b.now(), ends))
+	return t.state, err
 }
 
 // unplannedEnds are retirements, without a time, for what a binding of this name
-// vended that is alive at C1, as far as is known, and whose end nobody has planned.
-// Of a decoy's copies only the current one is alive.
-func (t *target) unplannedEnds(name string) []retirement {
-	var ends []retirement
-	for _, rec := range t.Records {
+// vended that is alive at C1, as far as is known, and whose end nobody has planned;
+// what an earlier binding vended is not the later one's to end. Of a decoy's copies
+// only the current one is alive.
+func (b *backend) unplannedEnds(ctx context.Context, t *target.State, name string) ([]target.Retirement, error) {
+	h, err := historyOf(ctx, b.store, t)
+	if err != nil {
+		return nil, err
+	}
+	var ends []target.Retirement
+	for rec, err := range h.all(ctx) {
+		if err != nil {
+			return nil, err
+		}
 		alive := rec.Version > 0 && rec.EndedAt.IsZero() && (rec.CredentialID != "" || rec.Version == t.Version)
-		if alive && rec.Binding == name && t.retirementOf(rec.Version) < 0 {
-			ends = append(ends, retirement{Version: rec.Version, CredentialID: rec.CredentialID})
+		if alive && rec.Binding == name && t.PlannedEnd(rec.Version) < 0 {
+			ends = append(ends, target.Retirement{Version: rec.Version, Binding: name, CredentialID: rec.CredentialID})
 		}
 	}
-	return ends
+	slices.Reverse(ends)
+	return ends, nil
 }
 
 // leftovers says what a deleted binding of this name leaves alive at C1.
-func (t *target) leftovers(name string, revoked bool) []string {
+func leftovers(t *target.State, name string, revoked bool, unplanned []target.Retirement) []string {
 	var left []string
-	planned := slices.DeleteFunc(slices.Clone(t.Retire), func(r retirement) bool { return !t.vendedBy(r.Version, name) })
+	planned := slices.DeleteFunc(slices.Clone(t.Retire), func(r target.Retirement) bool { return r.Binding != name })
 	switch n := len(planned); {
 	case n > 0 && revoked:
 		left = append(left, fmt.Sprintf("%d credential(s) of %s could not be ended yet, and are tried again, see status: %s", n, t.Ref, namesOf(planned)))
 	case n > 0:
 		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay alive until their planned end; `vault lease revoke -prefix` ends those with leases now", n, t.Ref))
 	}
-	if unplanned := t.unplannedEnds(name); len(unplanned) > 0 {
+	if len(unplanned) > 0 {
 		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay at C1 as they are: %s; to end them, bind the same name to it again and delete it with revoke=true (over HTTP in the query, ?revoke=true: Vault reads no body of a DELETE)",
 			len(unplanned), t.Ref, namesOf(unplanned)))
 	}
@@ -121,7 +119,7 @@ func (t *target) leftovers(name string, revoked bool) []string {
 }
 
 // namesOf lists credentials for a person, each with why it is still there.
-func namesOf(list []retirement) string {
+func namesOf(list []target.Retirement) string {
 	names := make([]string, len(list))
 	for i, r := range list {
 		names[i] = fmt.Sprintf("version %d", r.Version)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // connectorData is a valid binding of the seeded connector.
@@ -152,7 +153,7 @@ func TestClaimWithoutItsBindingIsTakenOver(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	// A crash between the two writes of a binding leaves only the claim.
-	require.NoError(t, e.b.store.Remove(context.Background(), bindingKey(kindConnector, "hr")))
+	require.NoError(t, e.b.store.Remove(context.Background(), bindingKey(target.Connector, "hr")))
 	e.bindConnector("payroll")
 	require.Equal(t, "payroll", e.state(connectorTarget(e.c1.Connector())).Binding)
 }

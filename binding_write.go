@@ -17,11 +17,12 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/crontab"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // writeBinding creates or updates a binding. It looks the target up at C1, and
 // rotates nothing but the target of a binding that comes to be scheduled.
-func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, leaseEnds []string) (*logical.Response, error) {
+func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind, leaseEnds []string) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if _, ok := d.GetOk("revoke"); ok {
 		return nil, refuse("revoke goes with a delete")
@@ -66,13 +67,13 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	if bind.scheduled() {
 		if w.comesToBeScheduled() && !w.skipInitial {
 			asked := originOf(req)
-			asked.Reason = reasonInitial
+			asked.Reason = target.ReasonInitial
 			if t, err = b.rotateFirst(ctx, w, asked); err != nil {
 				return nil, err
 			}
 		}
-		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.rotationAt())}
-		if t.hasMaterial() {
+		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
+		if t.HasMaterial() {
 			w.resp.Data["version"] = t.Version
 		}
 		return w.resp, nil
@@ -101,76 +102,65 @@ func (w *bindingWrite) comesToBeScheduled() bool { return w.bind.scheduled() && 
 // storeBinding stores the binding and what it means for its target, which it
 // returns. Whatever the process dies between, settle finds a state whose
 // binding says something else, and puts it right.
-func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target, error) {
-	unlock, err := b.lockTarget(ctx, w.bind.Ref)
+func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target.State, error) {
+	t, err := b.takeTurn(ctx, w.bind.Ref)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	t, claimed, err := b.claimTarget(ctx, w)
+	defer t.release()
+	next, err := t.claim(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	store := func() error { return storedBinding.Write(ctx, b.store, bindingKey(w.bind.Ref.Kind, w.name), w.bind) }
-	switch now := b.now(); {
-	case w.bind.scheduled():
-		b.planSchedule(t, w, now)
-		if err := b.storeWithNextLook(ctx, t); err != nil {
-			return nil, err
-		}
-		return t, store()
-	case t.Scheduled:
+	store := func() error {
+		return storedBinding.Write(ctx, b.store, bindingKey(w.bind.Ref.Kind, w.name), w.bind)
+	}
+	now, every := b.now(), w.session.config.checkEvery(w.bind)
+	if w.bind.scheduled() {
+		next, _ = planSchedule(next, w, now).LookReplanned(now, every)
+		return next, inTurn(func() error { return t.save(ctx, next) }, store)
+	}
+	if next.Scheduled {
 		if err := store(); err != nil {
 			return nil, err
 		}
-		if t.hasMaterial() {
-			w.resp.AddWarning(fmt.Sprintf("the stored material of version %d is removed from Vault; the credential itself stays alive at C1 until a rotation ends it there", t.Version))
+		if next.HasMaterial() {
+			w.resp.AddWarning(fmt.Sprintf("the stored material of version %d is removed from Vault; the credential itself stays alive at C1 until a rotation ends it there", next.Version))
 		}
-		t.unschedule()
-		t.replanCheck(w.session.config.checkEvery(w.bind), now)
-		return t, b.storeWithNextLook(ctx, t)
-	default:
-		moved := t.replanCheck(w.session.config.checkEvery(w.bind), now)
-		if !claimed && !moved {
-			break
-		}
-		if err := b.storeWithNextLook(ctx, t); err != nil {
+		next, _ = next.Unscheduled().LookReplanned(now, every)
+		return next, t.save(ctx, next)
+	}
+	if next, _ = next.LookReplanned(now, every); next != t.state {
+		if err := t.save(ctx, next); err != nil {
 			return nil, err
 		}
 	}
-	return t, store()
+	return next, store()
 }
 
 // planSchedule makes the target one that the clock rotates, or applies a
 // schedule that has changed.
-func (b *backend) planSchedule(t *target, w *bindingWrite, now time.Time) {
-	sched := w.bind.Schedule
-	defer func() { t.replanCheck(w.session.config.checkEvery(w.bind), now) }()
+func planSchedule(t *target.State, w *bindingWrite, now time.Time) *target.State {
+	schedule := w.bind.Schedule
 	switch {
 	case !t.Scheduled || w.comesToBeScheduled():
 		if n := len(t.Retire); n > 0 {
 			w.resp.AddWarning(fmt.Sprintf("%d leased credential(s) of %s end with their leases, if a rotation does not end them sooner", n, t.Ref))
 		}
-		t.unschedule()
-		t.Scheduled = true
-		t.NextRotation = sched.after(now, t.Splay)
+		first := time.Time{}
 		if !w.skipInitial {
-			t.NextRotation = now.Add(w.session.config.settleTime()) // should we die before we have rotated it
+			first = now.Add(w.session.config.settleTime()) // should we die before we have rotated it
 		}
-	case sched == w.stored.Schedule:
-	case t.hasMaterial():
-		t.NextRotation = sched.nextTurn(t.Current, t.Splay, now)
-	default:
-		t.NextRotation = sched.after(now, t.Splay)
+		return t.ComesToBeScheduled(now, schedule, first)
+	case schedule != w.stored.Schedule:
+		t = t.Rescheduled(now, schedule)
 	}
-	if t.Trouble != nil {
-		t.Trouble.NextTry = now // the write may be what it waited for
-	}
+	return t.Hurried(now) // the write may be what it waited for
 }
 
 // rotateFirst rotates a target whose binding has just come to be scheduled. If
 // C1 definitely did not, the binding is as it was before.
-func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked origin) (*target, error) {
+func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked target.Origin) (*target.State, error) {
 	r, err := b.rotateKept(ctx, w.bind.Ref, w.name, asked)
 	if err == nil {
 		return r.t, nil
@@ -197,24 +187,19 @@ func (b *backend) undoBinding(ctx context.Context, w *bindingWrite) error {
 	k := w.bind.Ref.Kind
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	return b.change(ctx, w.bind.Ref, func(t *target) (bool, error) {
-		if w.stored == nil {
-			t.Binding = ""
-			if err := b.store.Remove(ctx, bindingKey(k, w.name)); err != nil {
-				return false, err
-			}
-		} else if err := storedBinding.Write(ctx, b.store, bindingKey(k, w.name), w.stored); err != nil {
-			return false, err
+	return b.change(ctx, w.bind.Ref, func(t *turn) (*target.State, error) {
+		next := t.state.Unscheduled()
+		if w.stored != nil {
+			return next, storedBinding.Write(ctx, b.store, bindingKey(k, w.name), w.stored)
 		}
-		t.unschedule()
-		return true, nil
+		return next.Claimed("", next.Tenant, ""), b.store.Remove(ctx, bindingKey(k, w.name))
 	})
 }
 
 // mergeBinding puts the given fields over the stored binding and checks the
 // whole.
-func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []string) (*binding, error) {
-	bind := &binding{Ref: targetRef{Kind: k}}
+func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) (*binding, error) {
+	bind := &binding{Ref: target.Ref{Kind: k}}
 	if stored != nil {
 		*bind = *stored
 	}
@@ -246,7 +231,7 @@ func mergeBinding(stored *binding, d *framework.FieldData, k kind, leaseEnds []s
 	}
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
-		bind.Schedule, bind.GracePeriod = schedule{}, 0
+		bind.Schedule, bind.GracePeriod = target.Schedule{}, 0
 		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation"); err != nil {
 			return nil, err
 		}
@@ -296,7 +281,7 @@ func named(d *framework.FieldData, field string) (bool, error) {
 }
 
 // mergeLease takes what goes with a lease.
-func mergeLease(bind *binding, d *framework.FieldData, k kind, leaseEnds []string) error {
+func mergeLease(bind *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) error {
 	if err := setDuration(d, "ttl", &bind.TTL, 0, longestTTL); err != nil {
 		return err
 	}
@@ -337,7 +322,7 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 		bind.Schedule.Cron = ""
 	}
 	if periodGiven {
-		if err := setDuration(d, "rotation_period", &bind.Schedule.Period, shortestRotationPeriod, longestRotationPeriod); err != nil {
+		if err := setDuration(d, "rotation_period", &bind.Schedule.Period, target.ShortestRotationPeriod, longestRotationPeriod); err != nil {
 			return err
 		}
 	}
@@ -366,7 +351,7 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 const maxInGrace = 100
 
 // mergeTarget takes the IDs of the target, which a stored binding keeps.
-func mergeTarget(ref *targetRef, d *framework.FieldData, stored bool) error {
+func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 	for _, f := range []struct {
 		name string
 		id   *string
@@ -393,10 +378,10 @@ func mergeTarget(ref *targetRef, d *framework.FieldData, stored bool) error {
 
 // verifyTarget looks the target up at C1 and returns a decoy as C1 shows it. A
 // refusal of this read alone is only a warning: the right to rotate is another.
-func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (decoy *c1api.Decoy, warning string, err error) {
+func (b *backend) verifyTarget(ctx context.Context, s *session, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	if ref.Kind == kindDecoy {
+	if ref.Kind == target.Decoy {
 		if decoy, err = s.client.GetDecoy(ctx, ref.DecoyID); err == nil && decoy.Disabled {
 			warning = "the decoy is disabled at C1: nobody who uses it raises a finding"
 		}
@@ -413,36 +398,31 @@ func (b *backend) verifyTarget(ctx context.Context, s *session, ref targetRef) (
 	return decoy, warning, nil
 }
 
-// claimTarget makes the binding the target's only one in this mount, and
-// reports whether that changed the state, which it does not store. The caller
-// holds the target's lock.
-func (b *backend) claimTarget(ctx context.Context, w *bindingWrite) (t *target, changed bool, err error) {
-	ref, tenant := w.bind.Ref, w.session.config.tenant()
-	if t, err = readTarget(ctx, b.store, ref); err != nil {
-		return nil, false, err
+// claim makes the binding the target's only one in this mount, and returns the state,
+// which it does not store.
+func (t *turn) claim(ctx context.Context, w *bindingWrite) (*target.State, error) {
+	ref, tenant, state := w.bind.Ref, w.session.config.tenant(), t.state
+	if state == nil {
+		state = newState(ref)
 	}
-	if t == nil {
-		t = newTarget(ref)
+	state = t.noteDecoy(ctx, state, w.decoy)
+	if state.Binding == w.name && state.Tenant == tenant {
+		return state, nil
 	}
-	t.historyLimit = w.session.config.HistoryLimit
-	b.noteDecoy(ctx, t, w.decoy)
-	if t.Binding == w.name && t.Tenant == tenant {
-		return t, w.decoy != nil, nil
-	}
-	if t.Binding != "" && t.Binding != w.name {
+	if state.Binding != "" && state.Binding != w.name {
 		// A crash may have left a claim without its binding.
-		other, err := readBinding(ctx, b.store, ref.Kind, t.Binding)
+		other, err := t.boundAs(ctx, ref, state.Binding)
 		if err != nil {
-			return nil, false, err
+			return nil, err
 		}
-		if other != nil && other.Ref == ref {
-			bindings, _ := ref.Kind.paths()
-			return nil, false, refuse("%s is bound already, as %s/%s: two bindings would end each other's credentials", ref, bindings, t.Binding)
+		if other != nil {
+			bindings, _ := pathsOf(ref.Kind)
+			return nil, refuse("%s is bound already, as %s/%s: two bindings would end each other's credentials", ref, bindings, state.Binding)
 		}
 	}
-	t.Binding, t.Tenant = w.name, tenant
-	if t.Current == nil && w.decoy != nil {
-		t.Baseline = w.decoy.FingerprintSHA256
+	baseline := ""
+	if w.decoy != nil {
+		baseline = w.decoy.FingerprintSHA256
 	}
-	return t, true, nil
+	return state.Claimed(w.name, tenant, baseline), nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // use logs in with a decoy's material, as a thief would.
@@ -101,10 +102,10 @@ func TestWhatBecomesOfALeasedDecoyShows(t *testing.T) {
 		state string
 		says  string
 	}{
-		"rotated by somebody else": {func(e *engine, id string) { e.c1.RotateDecoy(id) }, attentionDrifted, "another fingerprint"},
-		"deleted":                  {func(e *engine, id string) { e.c1.DeleteDecoy(id) }, attentionDrifted, "gone at C1"},
-		"nothing":                  {func(*engine, string) {}, stateReady, ""},
-		"the feature switched off": {func(e *engine, _ string) { e.c1.SetDecoyFeature(false) }, stateReady, ""},
+		"rotated by somebody else": {func(e *engine, id string) { e.c1.RotateDecoy(id) }, target.AttentionDrifted, "another fingerprint"},
+		"deleted":                  {func(e *engine, id string) { e.c1.DeleteDecoy(id) }, target.AttentionDrifted, "gone at C1"},
+		"nothing":                  {func(*engine, string) {}, target.Ready, ""},
+		"the feature switched off": {func(e *engine, _ string) { e.c1.SetDecoyFeature(false) }, target.Ready, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -146,8 +147,8 @@ func TestADriftCheckPeriodTakesEffectForAllBindings(t *testing.T) {
 	require.NotContains(t, keys, replanKey, "it is done")
 	e.after(time.Hour)
 	require.Equal(t, [2]int{before[0] + 1, before[1] + 1}, asked(), "what has a period of its own keeps it")
-	require.False(t, e.state(connectorTarget(ref)).VerifyAt.IsZero())
-	require.False(t, e.state(decoyTarget(id)).VerifyAt.IsZero())
+	require.False(t, recheckAt(e.state(connectorTarget(ref))).IsZero())
+	require.False(t, recheckAt(e.state(decoyTarget(id))).IsZero())
 
 	e.write("config", "drift_check_period", 0)
 	e.b.work.wg.Wait()
@@ -164,24 +165,24 @@ func TestADriftCheckPeriodTakesEffectAfterADeath(t *testing.T) {
 	e.storage.failWhen(func(op, prefix string) bool { return op == "list" && prefix == bindingPrefix })
 	e.write("config", "drift_check_period", "1h")
 	e.b.work.wg.Wait()
-	require.True(t, e.state(connectorTarget(ref)).VerifyAt.IsZero())
+	require.True(t, recheckAt(e.state(connectorTarget(ref))).IsZero())
 	e.storage.failWhen(nil)
 	e.restart()
 	e.b.replanInBackground() // as the worker does when it starts
 	e.b.work.wg.Wait()
-	require.False(t, e.state(connectorTarget(ref)).VerifyAt.IsZero())
+	require.False(t, recheckAt(e.state(connectorTarget(ref))).IsZero())
 }
 
 func TestWritingABindingAgainDoesNotPutOffItsCheck(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.scheduled("hr", "rotation_period", "1000h")
-	planned := e.state(connectorTarget(ref)).VerifyAt
+	planned := recheckAt(e.state(connectorTarget(ref)))
 	require.False(t, planned.IsZero())
 	for range 5 {
 		e.clock.advance(4 * time.Hour)
 		e.write("connectors/hr", "rotation_period", "1000h", "metadata", map[string]any{"team": "people"})
-		require.Equal(t, planned, e.state(connectorTarget(ref)).VerifyAt)
+		require.Equal(t, planned, recheckAt(e.state(connectorTarget(ref))))
 	}
 }
 
@@ -244,7 +245,7 @@ func TestAnAnnotationThatFailsLosesNoVend(t *testing.T) {
 			require.Contains(t, strings.Join(bait.Warnings, "\n"), "annotations at C1 do not say where this copy is")
 			require.Equal(t, bait.Data["fingerprint_sha256"], e.c1.DecoyFingerprint(id))
 		}
-		require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+		require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
 	}
 }
 
@@ -276,7 +277,7 @@ func TestDecoyFieldsAreTheDecoysAlone(t *testing.T) {
 		f := e.refused(logical.CreateOperation, "decoys/bait", fields("decoy_id", id, "rotate_on", "write", "check_period", bad))
 		require.Contains(t, f.message, "check_period")
 	}
-	_, err := readBinding(context.Background(), e.disk(), kindDecoy, "bait")
+	_, err := readBinding(context.Background(), e.disk(), target.Decoy, "bait")
 	require.NoError(t, err)
 	require.Nil(t, e.read("decoys/bait"))
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // session is the stored config with the client that was built from it.
@@ -20,6 +21,15 @@ type session struct {
 // bound limits all of one call to C1, retries and waits for a turn included.
 func (s *session) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, s.config.RequestTimeout)
+}
+
+// terms are what this config and a binding, if there is one, ask of a target.
+func (s *session) terms(bind *binding) target.Terms {
+	t := target.Terms{SettleTime: s.config.settleTime(), CheckEvery: s.config.checkEvery(bind), Revision: s.config.Revision}
+	if bind != nil && bind.scheduled() {
+		t.Scheduled, t.Schedule, t.GracePeriod = true, bind.Schedule, bind.GracePeriod
+	}
+	return t
 }
 
 // serves reports an error unless the session's identity is the tenant's: an

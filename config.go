@@ -15,6 +15,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const (
@@ -32,7 +33,7 @@ const (
 	defaultDriftCheck      = 24 * time.Hour
 	shortestDriftCheck     = time.Minute
 	longestDriftCheck      = 365 * 24 * time.Hour
-	maxHistoryLimit        = 200 // keeps a target's entry far below Raft's 1 MiB
+	maxHistoryLimit        = target.MaxRecords
 	tenantDomainSuffix     = ".conductor.one"
 	authSignedAssertion    = "signed_assertion"
 	authClientSecret       = "client_secret"
@@ -114,7 +115,10 @@ func readConfig(ctx context.Context, s *store.Store) (*config, error) {
 	return storedConfig.Read(ctx, s, store.Fixed(configKey))
 }
 
-func (c *config) copied() *config { return copyOf(c) }
+func (c *config) copied() *config {
+	same := *c
+	return &same
+}
 
 // mergeConfig puts the given fields over the stored config and checks the
 // whole.

@@ -20,6 +20,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // damages are a JSON document with one thing missing, empty or of another type
@@ -67,14 +68,14 @@ func damages(t *testing.T, whole []byte) map[string][]byte {
 // do not notice.
 func TestDamagedStateNeverPanics(t *testing.T) {
 	t.Parallel()
-	for name, bind := range map[string]func(e *engine) (targetRef, string){
-		"a leased connector": func(e *engine) (targetRef, string) {
+	for name, bind := range map[string]func(e *engine) (target.Ref, string){
+		"a leased connector": func(e *engine) (target.Ref, string) {
 			return connectorTarget(e.bindConnector("x")), "connector-creds/x"
 		},
-		"a leased decoy that its lease ends": func(e *engine) (targetRef, string) {
+		"a leased decoy that its lease ends": func(e *engine) (target.Ref, string) {
 			return decoyTarget(e.bindDecoy("x", c1test.KindUserClientCredential, "on_lease_end", "rotate")), "decoy-creds/x"
 		},
-		"a scheduled connector": func(e *engine) (targetRef, string) {
+		"a scheduled connector": func(e *engine) (target.Ref, string) {
 			return connectorTarget(e.bindConnector("x", "rotate_on", "schedule", "rotation_period", "1h", "grace_period", "1m")), "connector-creds/x"
 		},
 	} {
@@ -90,7 +91,7 @@ func TestDamagedStateNeverPanics(t *testing.T) {
 			}
 			e.write(creds)
 			e.b.work.wg.Wait()
-			key := e.keyOf(targetKey(ref))
+			key := e.keyOf(stateKey(ref))
 			entry, err := e.storage.Get(t.Context(), key)
 			require.NoError(t, err)
 			for what, damaged := range damages(t, entry.Value) {
@@ -117,7 +118,7 @@ func TestUnreadableStateNeedsAPersonAndSparesTheOthers(t *testing.T) {
 	for _, name := range []string{"damaged", "other"} {
 		e.refused(logical.ReadOperation, "connector-creds/"+name, nil)
 	}
-	key := e.keyOf(targetKey(damaged))
+	key := e.keyOf(stateKey(damaged))
 	e.damage(key, []byte(`{"format":1,"ref":`))
 	status := e.read("status").Data
 	require.Equal(t, 2, status["ambiguous"])
@@ -160,7 +161,7 @@ func TestUnreadablePointerHidesNoOtherMatch(t *testing.T) {
 func TestDisabledMountEndsWhatItCanStillRead(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
-	var targets []targetRef
+	var targets []target.Ref
 	for i := range 5 {
 		ref := e.c1.NewConnector("c")
 		name := fmt.Sprintf("c%d", i)
@@ -168,7 +169,7 @@ func TestDisabledMountEndsWhatItCanStillRead(t *testing.T) {
 		e.vend("connector-creds/" + name)
 		targets = append(targets, connectorTarget(ref))
 	}
-	e.damage(e.keyOf(targetKey(targets[0])), []byte("{"))
+	e.damage(e.keyOf(stateKey(targets[0])), []byte("{"))
 	e.system.taint()
 	e.b.Cleanup(context.Background())
 	for i, ref := range targets {
@@ -192,11 +193,11 @@ func TestNewerFormatsAreRefusedAndLeftAsTheyAre(t *testing.T) {
 			newRequest(logical.DeleteOperation, "config", nil), newRequest(logical.ReadOperation, "connector-creds/hr", nil),
 			newRequest(logical.ReadOperation, "status", nil), newRequest(logical.UpdateOperation, "connectors/hr", fields("cooldown", "1h")),
 		},
-		bindingKey(kindConnector, "hr"): {
+		bindingKey(target.Connector, "hr"): {
 			newRequest(logical.ReadOperation, "connectors/hr", nil), newRequest(logical.UpdateOperation, "connectors/hr", fields("cooldown", "1h")),
 			newRequest(logical.DeleteOperation, "connectors/hr", nil), newRequest(logical.ReadOperation, "connector-creds/hr", nil),
 		},
-		targetKey(ref): {
+		stateKey(ref): {
 			newRequest(logical.ReadOperation, "connectors/hr", nil), newRequest(logical.UpdateOperation, "connectors/hr", fields("cooldown", "1h")),
 			newRequest(logical.DeleteOperation, "connectors/hr", nil), newRequest(logical.ReadOperation, "connector-creds/hr", nil),
 		},
@@ -237,7 +238,7 @@ func (e *engine) damage(key string, value []byte) {
 	e.restart()
 }
 
-func (e *engine) leaseData(ref targetRef, version int) map[string]any {
+func (e *engine) leaseData(ref target.Ref, version int) map[string]any {
 	e.Helper()
 	l := lease{Ref: ref, Tenant: e.c1.URL(), Version: version, CredentialID: "gone", OnLeaseEnd: leaseEndRevoke}
 	data, err := l.internalData()
@@ -247,9 +248,9 @@ func (e *engine) leaseData(ref targetRef, version int) map[string]any {
 }
 
 // useAll asks for everything that concerns a target. It may fail.
-func (e *engine) useAll(ref targetRef, creds string, leased *logical.Secret, fingerprint string) {
+func (e *engine) useAll(ref target.Ref, creds string, leased *logical.Secret, fingerprint string) {
 	e.Helper()
-	bindings, _ := ref.Kind.paths()
+	bindings, _ := pathsOf(ref.Kind)
 	ask := func(op logical.Operation, path string, data map[string]any) {
 		_, _ = e.b.HandleRequest(context.Background(), newRequest(op, path, data))
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // What a router answers to a method or route that it does not know.
@@ -126,7 +127,7 @@ func TestACheckOfWhatC1DoesNotKnowTheRouteToFindsNothing(t *testing.T) {
 		e.scheduled("hr", "rotation_period", "1000h")
 		e.c1.AddFault(c1test.Fault{Op: c1test.OpGetConnector, Status: http.StatusNotFound})
 		e.after(3 * defaultDriftCheck)
-		require.Equal(e, stateReady, e.read("connectors/hr").Data["state"])
+		require.Equal(e, target.Ready, e.read("connectors/hr").Data["state"])
 		require.Equal(e, 1, e.c1.Changes(c1test.OpRotateConnector))
 	})
 }
@@ -142,12 +143,12 @@ func TestAnUnknownOutcomeWaitsForAFeatureThatIsOff(t *testing.T) {
 	for range 3 {
 		e.after(2 * retryMax)
 		shown := e.read("decoys/bait").Data
-		require.Equal(t, attentionAmbiguous, shown["state"])
+		require.Equal(t, target.AttentionAmbiguous, shown["state"])
 		require.NotContains(t, fmt.Sprint(shown["problems"]), "gone", "nobody said so")
 	}
 	e.c1.SetDecoyFeature(true)
 	e.after(2 * retryMax)
-	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"], "the fingerprint says that C1 did not rotate")
+	require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"], "the fingerprint says that C1 did not rotate")
 }
 
 func TestNothingDeadIsRetried(t *testing.T) {
@@ -217,7 +218,7 @@ func TestAGoodSecretIsNeverThrownAwayForWhatStandsBesideIt(t *testing.T) {
 				e.after(time.Hour)
 			}
 			require.Equal(t, 4, e.c1.Changes(c1test.OpRotateConnector), "one by the read, one at the start, two by the clock")
-			require.Equal(t, stateReady, e.read("connectors/clock").Data["state"])
+			require.Equal(t, target.Ready, e.read("connectors/clock").Data["state"])
 			require.NotEmpty(t, e.state(connectorTarget(ref)).Current.Material)
 		})
 	}
@@ -229,7 +230,7 @@ func TestAGoodSecretIsNeverThrownAwayForWhatStandsBesideIt(t *testing.T) {
 			e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, Set: set})
 			vended := e.write("decoy-creds/bait")
 			require.Equal(t, e.c1.DecoyFingerprint(id), vended.Data["fingerprint_sha256"])
-			require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+			require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
 		})
 	}
 }
@@ -242,7 +243,7 @@ func TestWhatCouldNotBeReadIsAWarning(t *testing.T) {
 	resp := e.vend("connector-creds/hr")
 	require.Contains(t, strings.Join(resp.Warnings, "\n"), "lastUsedAt")
 	require.Contains(t, e.history("connectors/hr")[0]["warning"], "lastUsedAt")
-	require.Equal(t, stateReady, e.read("connectors/hr").Data["state"], "that is no drift")
+	require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"], "that is no drift")
 }
 
 func TestACredentialThatCouldNeverBeRevokedIsSaidToBeUnusable(t *testing.T) {
@@ -254,7 +255,7 @@ func TestACredentialThatCouldNeverBeRevokedIsSaidToBeUnusable(t *testing.T) {
 		f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 		require.Equal(t, http.StatusConflict, f.status, name)
 		require.Less(t, len(f.message), 600, name)
-		require.Equal(t, attentionAmbiguous, e.read("connectors/hr").Data["state"], name)
+		require.Equal(t, target.AttentionAmbiguous, e.read("connectors/hr").Data["state"], name)
 	}
 }
 

@@ -39,10 +39,10 @@ func TestNoStorageKeySpeaks(t *testing.T) {
 		folder, _, _ := strings.Cut(key, "/")
 		folders[folder]++
 	}
-	for _, folder := range []string{"attention", "binding", "due", "fingerprint", "id", "target"} {
+	for _, folder := range []string{"attention", "binding", "due", "fingerprint", "id", "record", "target"} {
 		require.NotZero(t, folders[folder], "it was not a busy day: %v", folders)
 	}
-	require.ElementsMatch(t, []string{"attention", "binding", "config", "due", "fingerprint", "id", "names", "target", "watermark"},
+	require.ElementsMatch(t, []string{"attention", "binding", "config", "due", "fingerprint", "id", "names", "record", "target", "watermark"},
 		slices.Collect(maps.Keys(folders)))
 	shapes := map[string]map[int]bool{}
 	for key := range keys {

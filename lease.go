@@ -12,6 +12,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // What the end of a lease does to the vended credential.
@@ -30,24 +32,24 @@ const retireSlack = time.Minute
 // revocation: enough for both when the binding is gone and the config was
 // rewritten, and no secret.
 type lease struct {
-	Ref          targetRef `json:"ref"`
-	Tenant       string    `json:"tenant"`
-	Version      int       `json:"version"`
-	CredentialID string    `json:"credential_id,omitempty"`
-	OnLeaseEnd   string    `json:"on_lease_end"`
-	TTL          int64     `json:"ttl"`     // seconds, for a renewal that names no increment
-	MaxTTL       int64     `json:"max_ttl"` // seconds from the start of the lease
-	ExpiresAt    time.Time `json:"expires_at"`
+	Ref          target.Ref `json:"ref"`
+	Tenant       string     `json:"tenant"`
+	Version      int        `json:"version"`
+	CredentialID string     `json:"credential_id,omitempty"`
+	OnLeaseEnd   string     `json:"on_lease_end"`
+	TTL          int64      `json:"ttl"`     // seconds, for a renewal that names no increment
+	MaxTTL       int64      `json:"max_ttl"` // seconds from the start of the lease
+	ExpiresAt    time.Time  `json:"expires_at"`
 }
 
-// terms are a lease's times, worked out before C1 is asked.
-type terms struct {
+// leaseTimes are a lease's times, worked out before C1 is asked.
+type leaseTimes struct {
 	ttl, maxTTL time.Duration
 	warnings    []string
 }
 
-// leaseTerms applies the binding's ttl and max_ttl within the mount's.
-func (b *backend) leaseTerms(bind *binding) (terms, error) {
+// leaseTimes applies the binding's ttl and max_ttl within the mount's.
+func (b *backend) leaseTimes(bind *binding) (leaseTimes, error) {
 	var mount logical.StaticSystemView // as tuned now, asked at the same time
 	_ = parallel(
 		func() error { mount.DefaultLeaseTTLVal = b.System().DefaultLeaseTTL(); return nil },
@@ -55,17 +57,17 @@ func (b *backend) leaseTerms(bind *binding) (terms, error) {
 	)
 	ttl, warnings, err := framework.CalculateTTL(mount, 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
 	if err != nil {
-		return terms{}, refuse("ttl and max_ttl: %s", err)
+		return leaseTimes{}, refuse("ttl and max_ttl: %s", err)
 	}
 	maxTTL := mount.MaxLeaseTTL()
 	if bind.MaxTTL > 0 {
 		maxTTL = min(maxTTL, bind.MaxTTL)
 	}
-	return terms{ttl: ttl, maxTTL: maxTTL, warnings: warnings}, nil
+	return leaseTimes{ttl: ttl, maxTTL: maxTTL, warnings: warnings}, nil
 }
 
 // capped shortens a lease that would outlive its credential.
-func (l terms) capped(now, credentialExpires time.Time) terms {
+func (l leaseTimes) capped(now, credentialExpires time.Time) leaseTimes {
 	if credentialExpires.IsZero() {
 		return l
 	}
@@ -99,14 +101,14 @@ func leaseOf(req *logical.Request) (*lease, error) {
 	if err := json.Unmarshal(raw, &l); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
-	if err := l.Ref.check(); err != nil {
+	if err := l.Ref.Check(); err != nil {
 		return nil, fmt.Errorf("the lease's data: %w", err)
 	}
 	return &l, nil
 }
 
 // attachLease makes the response a leased one.
-func attachLease(secret *framework.Secret, resp *logical.Response, l *lease, t terms) (*logical.Response, error) {
+func attachLease(secret *framework.Secret, resp *logical.Response, l *lease, t leaseTimes) (*logical.Response, error) {
 	internal, err := l.internalData()
 	if err != nil {
 		return nil, err
@@ -125,7 +127,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, b.store, l.Ref)
+	t, err := readState(ctx, b.store, l.Ref)
 	if err != nil {
 		return nil, err
 	}
@@ -195,15 +197,14 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 	if err := s.serves(l.Tenant); err != nil {
 		return err
 	}
-	if l.Ref.Kind == kindDecoy {
+	if l.Ref.Kind == target.Decoy {
 		lost := true
-		err := b.change(ctx, l.Ref, func(t *target) (bool, error) {
+		err := b.change(ctx, l.Ref, func(t *turn) (*target.State, error) {
 			lost = false
-			if err := b.endDecoyCopy(ctx, t, l.Version); err != nil {
-				return false, err
+			if err := t.endCopy(ctx, l.Version); err != nil {
+				return t.state, err
 			}
-			t.retired(l.Version, nil, b.now())
-			return true, nil
+			return t.retired(ctx, t.state, endings{l.Version: nil}), nil
 		})
 		if err == nil && lost {
 			err = errors.New("there is no state of its target any more")
@@ -223,25 +224,19 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 
 // planEnd leaves the end of a credential to settle, from now on.
 func (b *backend) planEnd(ctx context.Context, l *lease, cause error) error {
-	unlock, err := b.lockTarget(ctx, l.Ref)
+	t, err := b.takeTurn(ctx, l.Ref)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	t, err := readTarget(ctx, b.store, l.Ref)
-	if err != nil {
-		return err
+	defer t.release()
+	state := t.state
+	if state == nil {
+		state = newState(l.Ref).Claimed("", l.Tenant, "")
+		state.Version = l.Version
 	}
-	if t == nil {
-		t = newTarget(l.Ref)
-		t.Tenant, t.Version = l.Tenant, l.Version
+	end := target.Retirement{Version: l.Version, CredentialID: l.CredentialID}
+	if l.Tenant != state.Tenant {
+		end.Tenant = l.Tenant
 	}
-	if t.retirementOf(l.Version) < 0 {
-		t.Retire = append(t.Retire, retirement{Version: l.Version, CredentialID: l.CredentialID})
-	}
-	if l.Tenant != t.Tenant {
-		t.Retire[t.retirementOf(l.Version)].Tenant = l.Tenant
-	}
-	t.retired(l.Version, cause, b.now())
-	return b.storeWithNextLook(ctx, t)
+	return t.save(ctx, state.EndPlanned(b.now(), end, cause))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func (e *engine) renew(lease *logical.Secret, increment time.Duration) (*logical.Response, error) {
@@ -188,7 +189,7 @@ func TestReaderOfAMountThatIsBeingDisabledGetsNothing(t *testing.T) {
 	require.Equal(t, http.StatusBadGateway, f.status)
 	require.Contains(t, f.message, "being disabled")
 	require.Empty(t, e.c1.AliveCredentials(ref))
-	require.Equal(t, outcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
+	require.Equal(t, target.OutcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
 }
 
 // A 404 is the end of a credential only in C1's own form.
@@ -228,7 +229,7 @@ func TestRevokeWithoutAnyStateLeavesARetirement(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr")
 	resp := e.vend("connector-creds/hr")
-	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(connectorTarget(ref))))
+	require.NoError(t, e.b.store.Remove(context.Background(), stateKey(connectorTarget(ref))))
 	e.c1.AddFault(c1test.Fault{Op: "revokeConnectorCredential", Status: 403, Times: 1})
 	_, err := e.revoke(resp.Secret)
 	require.NoError(t, err)
@@ -241,7 +242,7 @@ func TestRevokeWithoutAnyStateStillEndsADecoysCopy(t *testing.T) {
 	e := configured(t)
 	id := e.bindDecoy("bait", c1test.KindUserClientCredential, "on_lease_end", "rotate")
 	resp := e.write("decoy-creds/bait")
-	require.NoError(t, e.b.store.Remove(context.Background(), targetKey(decoyTarget(id))))
+	require.NoError(t, e.b.store.Remove(context.Background(), stateKey(decoyTarget(id))))
 	_, err := e.revoke(resp.Secret)
 	require.NoError(t, err)
 	require.Equal(t, 1, e.read("status").Data["retiring"])
@@ -275,8 +276,8 @@ func TestDecoyCopyGoesDeadWithItsLeaseIfItIsStillTheCurrentOne(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, rotations+1, e.c1.Changes("rotateDecoy"))
 	require.NotEqual(t, e.c1.DecoyFingerprint(id), second.Data["fingerprint_sha256"])
-	require.Equal(t, outcomeDiscarded, e.history("decoys/bait")[0]["outcome"])
-	require.Equal(t, reasonLeaseEnd, e.history("decoys/bait")[0]["reason"])
+	require.Equal(t, target.OutcomeDiscarded, e.history("decoys/bait")[0]["outcome"])
+	require.Equal(t, target.ReasonLeaseEnd, e.history("decoys/bait")[0]["reason"])
 	require.Empty(t, e.state(decoyTarget(id)).Retire)
 }
 

@@ -6,11 +6,12 @@ package c1
 import (
 	"context"
 	"errors"
-	"net/http"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // maxLockWait bounds how long a caller waits for a target's turn. With the
@@ -78,32 +79,7 @@ func (l *keyedLocks) take(key string, acquire func(*semaphore.Weighted) error) (
 	}, nil
 }
 
-// tryLockNamed takes a target's turn only if nobody has it or waits for it.
-func (b *backend) tryLockNamed(name string) (unlock func(), err error) {
-	return b.locks.tryLock(targetPrefix + name)
-}
-
-// lockTarget waits for a target's turn, at most lockWait.
-func (b *backend) lockTarget(ctx context.Context, ref targetRef) (unlock func(), err error) {
-	name, err := b.nameOf(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	wait, cancel := context.WithTimeout(ctx, b.lockWait)
-	defer cancel()
-	unlock, err = b.locks.lock(wait, targetPrefix+name)
-	switch {
-	case err == nil:
-		return unlock, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	default:
-		return nil, failWith(http.StatusTooManyRequests,
-			"%s had no turn within %s: other callers are rotating it; try again later", ref, b.lockWait)
-	}
-}
-
 // lockBinding holds a binding's name while the binding is written or deleted.
-func (b *backend) lockBinding(ctx context.Context, k kind, name string) (unlock func(), err error) {
+func (b *backend) lockBinding(ctx context.Context, k target.Kind, name string) (unlock func(), err error) {
 	return b.locks.lock(ctx, bindingPrefix+bindingLetter(k)+name)
 }

@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"reflect"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // Whoever gets a copy may change it.
@@ -38,33 +40,37 @@ func TestCopiesOfWhatIsRememberedShareNothing(t *testing.T) {
 		walk("", v)
 		return paths
 	}
-	// What is copied one by one below; a new field must be added to copied.
-	require.ElementsMatch(t, []string{".Attempt", ".Current", ".Retire", ".Decoy", ".Trouble", ".Attention", ".Records", ".pruned", ".unindexed"}, shared(reflect.ValueOf(target{})))
-	require.Empty(t, shared(reflect.ValueOf(attempt{})))
-	require.Equal(t, []string{".Material"}, shared(reflect.ValueOf(credential{})), "replaced as a whole, never changed")
-	require.Empty(t, shared(reflect.ValueOf(record{})))
-	require.Empty(t, shared(reflect.ValueOf(retirement{})))
-	require.Empty(t, shared(reflect.ValueOf(trouble{})))
 	require.Equal(t, []string{".Metadata"}, shared(reflect.ValueOf(binding{})))
 	require.Empty(t, shared(reflect.ValueOf(config{})))
-
-	full := &target{
-		Attempt: &attempt{Unknown: "a"}, Current: &credential{CredentialID: "a"}, Trouble: &trouble{Error: "a"},
-		Retire: []retirement{{CredentialID: "a"}}, Attention: []string{"a"}, Records: []record{{Outcome: "a"}},
-	}
-	c := full.copied()
-	require.Equal(t, full, c)
-	c.Attempt.Unknown, c.Current.CredentialID, c.Trouble.Error = "b", "b", "b"
-	c.Retire[0].CredentialID, c.Attention[0], c.Records[0].Outcome = "b", "b", "b"
-	require.Equal(t, "a", full.Attempt.Unknown+full.Current.CredentialID[1:])
-	require.Equal(t, "a", full.Trouble.Error)
-	require.Equal(t, "a", full.Retire[0].CredentialID)
-	require.Equal(t, "a", full.Attention[0])
-	require.Equal(t, "a", full.Records[0].Outcome)
 
 	bind := &binding{Metadata: map[string]string{"team": "a"}}
 	bind.copied().Metadata["team"] = "b"
 	require.Equal(t, "a", bind.Metadata["team"])
+}
+
+// A state is stored without what it says twice.
+func TestAStateIsReadAsItWasStored(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	refs := []target.Ref{connectorTarget(e.scheduled("hr"))}
+	for _, kind := range c1test.Kinds() {
+		refs = append(refs, decoyTarget(e.scheduledDecoy("bait-"+string(kind), kind)))
+	}
+	leased := e.c1.NewConnector("leased")
+	e.must(logical.CreateOperation, "connectors/leased", fields("app_id", leased.AppID, "connector_id", leased.ConnectorID, "rotate_on", "read"))
+	e.vend("connector-creds/leased")
+	for _, ref := range append(refs, connectorTarget(leased)) {
+		remembered := storedState.Recall(e.b.store, stateKey(ref))
+		require.NotNil(t, remembered)
+		read := e.state(ref)
+		before, err := json.Marshal(remembered.Current.Material)
+		require.NoError(t, err)
+		after, err := json.Marshal(read.Current.Material)
+		require.NoError(t, err)
+		require.Equal(t, string(before), string(after))
+		require.True(t, remembered.Newest.FinishedAt.Equal(read.Newest.FinishedAt))
+		require.Equal(t, indexKeysOf(remembered.Newest), indexKeysOf(read.Newest))
+	}
 }
 
 // A node that may not write gets its changes behind its back.
@@ -72,7 +78,7 @@ func TestOnlyTheNodeThatMayWriteRemembers(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.scheduled("hr")
-	remembered := func() *target { return storedTarget.Recall(e.b.store, targetKey(connectorTarget(ref))) }
+	remembered := func() *target.State { return storedState.Recall(e.b.store, stateKey(connectorTarget(ref))) }
 	require.Equal(t, 1, e.read("connector-creds/hr").Data["version"])
 	require.NotNil(t, remembered())
 
@@ -83,7 +89,7 @@ func TestOnlyTheNodeThatMayWriteRemembers(t *testing.T) {
 	require.Nil(t, remembered())
 	behindItsBack := e.state(connectorTarget(ref))
 	behindItsBack.Version = 2
-	require.NoError(t, writeTarget(context.Background(), e.disk(), behindItsBack))
+	require.NoError(t, writeState(context.Background(), e.disk(), behindItsBack))
 	require.Equal(t, 2, e.read("connector-creds/hr").Data["version"])
 }
 
@@ -94,12 +100,12 @@ func TestInvalidatedEntriesAreReadAgain(t *testing.T) {
 	e.read("connector-creds/hr")
 	restored := e.state(connectorTarget(ref))
 	restored.Version = 7
-	require.NoError(t, writeTarget(context.Background(), e.disk(), restored))
-	e.b.InvalidateKey(context.Background(), e.keyOf(targetKey(connectorTarget(ref))))
+	require.NoError(t, writeState(context.Background(), e.disk(), restored))
+	e.b.InvalidateKey(context.Background(), e.keyOf(stateKey(connectorTarget(ref))))
 	require.Equal(t, 7, e.read("connector-creds/hr").Data["version"])
 
-	require.NoError(t, e.disk().Remove(context.Background(), bindingKey(kindConnector, "hr")))
-	e.b.InvalidateKey(context.Background(), e.keyOf(bindingKey(kindConnector, "hr")))
+	require.NoError(t, e.disk().Remove(context.Background(), bindingKey(target.Connector, "hr")))
+	e.b.InvalidateKey(context.Background(), e.keyOf(bindingKey(target.Connector, "hr")))
 	require.Equal(t, http.StatusBadRequest, e.refused(logical.ReadOperation, "connector-creds/hr", nil).status)
 }
 
@@ -120,8 +126,8 @@ func TestCallsToVaultPerRequest(t *testing.T) {
 		system       int // questions about the mount and the node
 	}{
 		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", operations{gets: 4}, operations{}, 0},
-		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 5, puts: 7, deletes: 1}, operations{puts: 7, deletes: 1}, 0},
-		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 5, puts: 6}, operations{puts: 6}, 3},
+		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 5, puts: 8, deletes: 1}, operations{puts: 8, deletes: 1}, 0},
+		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 5, puts: 6}, operations{puts: 7}, 3},
 		{"a binding's read", logical.ReadOperation, "connectors/own", operations{gets: 4}, operations{}, 0},
 	} {
 		e.restart()

@@ -27,6 +27,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // The model test plays random histories against the engine with its own worker
@@ -183,7 +184,7 @@ func (f *effects) RoundTrip(r *http.Request) (*http.Response, error) {
 // subjectBinding is one binding of a history, and what must be true of it.
 type subjectBinding struct {
 	path, creds, op, object string
-	ref                     targetRef
+	ref                     target.Ref
 	kind                    c1test.Kind // of a decoy
 	scheduled               bool
 	foreign                 bool // somebody else rotated it since this mount did
@@ -405,7 +406,7 @@ func (w *world) changePeriod(t *rapid.T) {
 
 func (w *world) rotateOutside(t *rapid.T) {
 	s := w.pick(t)
-	if s.ref.Kind == kindDecoy {
+	if s.ref.Kind == target.Decoy {
 		w.c1.RotateDecoy(s.object)
 	} else {
 		w.c1.RotateConnector(c1test.ConnectorRef{AppID: s.ref.AppID, ConnectorID: s.ref.ConnectorID})
@@ -470,16 +471,16 @@ func (w *world) commitLate(t *rapid.T) {
 }
 
 // state reads a target as it is on disk.
-func (w *world) state(s *subjectBinding) *target {
-	t, err := readTarget(context.Background(), w.stored, s.ref)
+func (w *world) state(s *subjectBinding) *target.State {
+	t, err := readState(context.Background(), w.stored, s.ref)
 	require.NoError(w, err)
 	return t
 }
 
 // good reports whether the newest credential that Vault knows of is alive at C1.
-func (w *world) good(s *subjectBinding, t *target) bool {
-	if s.ref.Kind == kindDecoy {
-		return !differs(w.c1.DecoyFingerprint(s.object), t.Current.Fingerprint)
+func (w *world) good(s *subjectBinding, t *target.State) bool {
+	if s.ref.Kind == target.Decoy {
+		return !target.Differs(w.c1.DecoyFingerprint(s.object), t.Current.Fingerprint)
 	}
 	alive := w.c1.AliveCredentials(c1test.ConnectorRef{AppID: s.ref.AppID, ConnectorID: s.ref.ConnectorID})
 	return slices.ContainsFunc(alive, func(c c1test.Credential) bool {
@@ -501,10 +502,9 @@ func (w *world) checkMemory() {
 
 // checkMarks says that whatever needs a person is marked before the state says so,
 // or status would not tell.
-func (w *world) checkMarks(s *subjectBinding, t *target) {
-	for _, reason := range attentionReasons {
-		_, problem := t.problems()[reason]
-		require.Equal(w, problem, slices.Contains(t.Attention, reason), "%s: %s, and what its state knows of it", s.path, reason)
+func (w *world) checkMarks(s *subjectBinding, t *target.State) {
+	for _, reason := range target.AttentionReasons {
+		_, problem := t.Problems()[reason]
 		if problem {
 			require.True(w, w.marked(s, reason), "%s: %s is not marked", s.path, reason)
 		}
@@ -512,7 +512,7 @@ func (w *world) checkMarks(s *subjectBinding, t *target) {
 }
 
 func (w *world) marked(s *subjectBinding, reason string) bool {
-	name, err := w.stored.Name(context.Background(), targetKey(s.ref))
+	name, err := w.stored.Name(context.Background(), stateKey(s.ref))
 	require.NoError(w, err)
 	there, err := w.stored.Has(context.Background(), markKey(reason, name))
 	require.NoError(w, err)
@@ -536,8 +536,8 @@ func (w *world) check() {
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {
 			continue
 		}
-		if t.state(time.Now()) == stateReady && !w.good(s, t) {
-			require.True(w, t.FollowsUnknown, "%s is ready, version %d is dead, and nobody will look", s.path, t.Version)
+		if t.Health(time.Now()) == target.Ready && !w.good(s, t) {
+			require.True(w, followsUnknown(t), "%s is ready, version %d is dead, and nobody will look", s.path, t.Version)
 		}
 	}
 }
@@ -566,7 +566,7 @@ func (w *world) agree() {
 	for _, s := range w.subjects {
 		t := w.state(s)
 		require.NotNil(w, t, s.path)
-		require.Equal(w, stateReady, t.state(time.Now()), "%s: %v", s.path, t.problemList())
+		require.Equal(w, target.Ready, t.Health(time.Now()), "%s: %v", s.path, t.ProblemList())
 		require.True(w, w.good(s, t), "%s: version %d is dead at C1", s.path, t.Version)
 		if s.scheduled {
 			resp, err := w.send(logical.ReadOperation, s.creds, nil)
@@ -589,17 +589,19 @@ func (w *world) agree() {
 
 // recordsSince is from when on all records are kept: what began before may be
 // pruned, and C1 may have carried it out late.
-func (w *world) recordsSince(t *target) (since time.Time) {
-	for handedOut, most := range map[bool]int{true: modelRecords, false: otherRecords(modelRecords)} {
+func (w *world) recordsSince(t *target.State) (since time.Time) {
+	for handedOut, most := range map[bool]int{true: modelRecords, false: target.OthersKept(modelRecords)} {
 		var oldest time.Time
 		n := 0
-		for _, r := range slices.Backward(t.Records) {
-			if r.handedOut() == handedOut {
+		for _, r := range slices.Backward(recordsOf(w, w.stored, t)) {
+			if r.HandedOut() == handedOut {
 				oldest, n = r.StartedAt, n+1
 			}
 		}
 		if n == most {
-			since = later(since, oldest.Add(2*w.timeout))
+			if begins := oldest.Add(2 * w.timeout); begins.After(since) {
+				since = begins
+			}
 		}
 	}
 	return since
@@ -607,16 +609,16 @@ func (w *world) recordsSince(t *target) (since time.Time) {
 
 // accounts says that each rotation of C1's is on record, or one of those whose
 // outcome is said to have been unknown, and that what must have ended has.
-func (w *world) accounts(s *subjectBinding, t *target) {
-	known, unknown := map[string]record{}, 0
-	for _, r := range t.Records {
+func (w *world) accounts(s *subjectBinding, t *target.State) {
+	known, unknown := map[string]target.Record{}, 0
+	for _, r := range recordsOf(w, w.stored, t) {
 		switch r.Outcome {
-		case outcomeFailed:
-		case outcomeSuperseded:
+		case target.OutcomeFailed:
+		case target.OutcomeSuperseded:
 			unknown++
 		default:
 			known[r.Fingerprint+r.CredentialID] = r
-			if r.Outcome == outcomeUndelivered {
+			if r.Outcome == target.OutcomeUndelivered {
 				unknown += r.Repeats // counted in this one
 			}
 		}
@@ -633,7 +635,7 @@ func (w *world) accounts(s *subjectBinding, t *target) {
 	}
 	require.LessOrEqual(w, len(lost), unknown, "%s: C1 rotated more often than is on record or said to be unknown; not on record, of those since %s: %v",
 		s.path, since.Format(timeOfDay), lost)
-	if s.ref.Kind == kindDecoy {
+	if s.ref.Kind == target.Decoy {
 		return
 	}
 	for _, c := range w.c1.AliveCredentials(c1test.ConnectorRef{AppID: s.ref.AppID, ConnectorID: s.ref.ConnectorID}) {
@@ -641,6 +643,6 @@ func (w *world) accounts(s *subjectBinding, t *target) {
 		if !ok || r.Version == t.Version || s.path == "connectors/plain" {
 			continue // unknown to anybody, current, or C1's to decide about
 		}
-		require.GreaterOrEqual(w, t.retirementOf(r.Version), 0, "%s: version %d is alive and nobody will end it", s.path, r.Version)
+		require.GreaterOrEqual(w, t.PlannedEnd(r.Version), 0, "%s: version %d is alive and nobody will end it", s.path, r.Version)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func (b *backend) pathsConfig() []*framework.Path {
@@ -33,7 +34,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
 			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
-			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 200. Default: 20."},
+			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
 			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
 			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
@@ -195,17 +196,17 @@ func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *frame
 // refuseWhileInUse keeps the tenant as long as something at C1 is still to be
 // done with its identity. It reads every target, which is rare enough.
 func (b *backend) refuseWhileInUse(ctx context.Context, what string) error {
-	for _, k := range []kind{kindConnector, kindDecoy} {
+	for _, k := range []target.Kind{target.Connector, target.Decoy} {
 		names, err := bindingNames(ctx, b.store, k)
 		if err != nil {
 			return err
 		}
 		if len(names) > 0 {
-			bindings, _ := k.paths()
+			bindings, _ := pathsOf(k)
 			return refuse("%s while bindings exist: %d under %s/, such as %s", what, len(names), bindings, names[0])
 		}
 	}
-	return walkTargets(ctx, b.store, func(t *target) error {
+	return walkStates(ctx, b.store, func(t *target.State) error {
 		if len(t.Retire) > 0 || t.Attempt != nil {
 			return refuse("%s while %s has credentials whose end is pending: revoke their leases and see status", what, t.Ref)
 		}
@@ -216,12 +217,14 @@ func (b *backend) refuseWhileInUse(ctx context.Context, what string) error {
 // retryRetirements lets everything that could not be ended try again now, since
 // a rewritten config may be what it waited for.
 func (b *backend) retryRetirements(ctx context.Context) {
-	names, err := markedFor(ctx, b.store, attentionRetiring)
+	names, err := markedFor(ctx, b.store, target.AttentionRetiring)
 	for _, name := range names {
-		t, unread := readTargetNamed(ctx, b.store, name)
+		t, unread := readStateNamed(ctx, b.store, name)
 		err = errors.Join(err, unread)
 		if t != nil {
-			err = errors.Join(err, b.hasten(ctx, t.Ref, func(r retirement) bool { return r.Failures > 0 }))
+			err = errors.Join(err, b.change(ctx, t.Ref, func(t *turn) (*target.State, error) {
+				return t.state.Hastened(b.now(), func(r target.Retirement) bool { return r.Failures > 0 }), nil
+			}))
 		}
 	}
 	if err != nil {
@@ -234,7 +237,7 @@ func (b *backend) retryRetirements(ctx context.Context) {
 // next try.
 func (b *backend) retryRotations(ctx context.Context) {
 	b.agenda.Reached()
-	names, err := markedFor(ctx, b.store, attentionFailing)
+	names, err := markedFor(ctx, b.store, target.AttentionFailing)
 	if err != nil {
 		b.Logger().Warn("failing rotations wait for their next try as planned", "error", err)
 	}

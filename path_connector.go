@@ -5,6 +5,8 @@ package c1
 
 import (
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 var connectorLeaseEnds = []string{leaseEndRevoke, leaseEndKeep}
@@ -26,12 +28,12 @@ func (b *backend) pathsConnectors() []*framework.Path {
 			},
 			Fields: bindingFields(connectorTargetFields(),
 				"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
-			ExistenceCheck:  b.bindingExists(kindConnector),
-			Operations:      b.bindingOperations(kindConnector, connectorTargetFields(), connectorLeaseEnds),
+			ExistenceCheck:  b.bindingExists(target.Connector),
+			Operations:      b.bindingOperations(target.Connector, connectorTargetFields(), connectorLeaseEnds),
 			HelpSynopsis:    "Bind a name to a connector at C1.",
 			HelpDescription: connectorHelp,
 		},
-		b.pathListBindings(kindConnector),
+		b.pathListBindings(target.Connector),
 	}
 }
 

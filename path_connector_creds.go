@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const secretTypeConnectorCreds = "connector_credential"
@@ -18,7 +19,7 @@ func (b *backend) pathsConnectorCreds() []*framework.Path {
 			OperationPrefix: operationPrefix, OperationSuffix: "connector-credential",
 		},
 		Fields:          credsFields(),
-		Operations:      b.credsOperations(kindConnector, connectorCredsFields()),
+		Operations:      b.credsOperations(target.Connector, connectorCredsFields()),
 		HelpSynopsis:    "Vend a connector's credential: a new one, or what is stored.",
 		HelpDescription: connectorCredsHelp,
 	}}
@@ -50,7 +51,7 @@ func connectorCredsFields() map[string]*framework.FieldSchema {
 }
 
 // connectorMaterial puts C1's answer in the form in which it is vended.
-func connectorMaterial(ref targetRef, c *c1api.ConnectorCredential) *material {
+func connectorMaterial(ref target.Ref, c *c1api.ConnectorCredential) *material {
 	fingerprint := fingerprintOf(c.ClientSecret)
 	return &material{
 		CredentialID: c.ID,

@@ -5,6 +5,8 @@ package c1
 
 import (
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 var decoyLeaseEnds = []string{leaseEndKeep, leaseEndRotate}
@@ -26,12 +28,12 @@ func (b *backend) pathsDecoys() []*framework.Path {
 			},
 			Fields: bindingFields(decoyTargetFields(),
 				"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
-			ExistenceCheck:  b.bindingExists(kindDecoy),
-			Operations:      b.bindingOperations(kindDecoy, decoyTargetFields(), decoyLeaseEnds),
+			ExistenceCheck:  b.bindingExists(target.Decoy),
+			Operations:      b.bindingOperations(target.Decoy, decoyTargetFields(), decoyLeaseEnds),
 			HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
 			HelpDescription: decoyHelp,
 		},
-		b.pathListBindings(kindDecoy),
+		b.pathListBindings(target.Decoy),
 	}
 }
 

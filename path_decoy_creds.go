@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const secretTypeDecoyCreds = "decoy_material"
@@ -29,7 +30,7 @@ func (b *backend) pathsDecoyCreds() []*framework.Path {
 			OperationPrefix: operationPrefix, OperationSuffix: "decoy-material",
 		},
 		Fields:          credsFields(),
-		Operations:      b.credsOperations(kindDecoy, decoyCredsFields()),
+		Operations:      b.credsOperations(target.Decoy, decoyCredsFields()),
 		HelpSynopsis:    "Vend a decoy's material: new bait, or what is stored.",
 		HelpDescription: decoyCredsHelp,
 	}}
@@ -64,7 +65,7 @@ func decoyCredsFields() map[string]*framework.FieldSchema {
 
 // decoyMaterial puts C1's answer in the form in which it is vended, and checks
 // the secret against the fingerprint that C1 shows beside it.
-func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
+func decoyMaterial(ref target.Ref, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
 	shown := decoy
 	if decoy == nil {
 		decoy = &c1api.Decoy{}
@@ -101,7 +102,7 @@ func decoyMaterial(ref targetRef, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *m
 			"workload_federation_trust_id": m.WorkloadFederation.TrustID,
 		})
 	}
-	if differs(decoy.FingerprintSHA256, fingerprint) {
+	if target.Differs(decoy.FingerprintSHA256, fingerprint) {
 		out.Mismatch = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
 		out.Warnings = append(out.Warnings, out.Mismatch)
 	}

@@ -9,14 +9,16 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func (b *backend) pathsHistory() []*framework.Path {
-	return []*framework.Path{b.pathHistory(kindConnector), b.pathHistory(kindDecoy)}
+	return []*framework.Path{b.pathHistory(target.Connector), b.pathHistory(target.Decoy)}
 }
 
-func (b *backend) pathHistory(k kind) *framework.Path {
-	bindings, _ := k.paths()
+func (b *backend) pathHistory(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/" + anyName + "/history$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -52,7 +54,7 @@ the fingerprint is the SHA-256 that C1's findings name.
 	}
 }
 
-func (b *backend) readHistory(ctx context.Context, k kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readHistory(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
 		return nil, err
@@ -62,15 +64,25 @@ func (b *backend) readHistory(ctx context.Context, k kind, d *framework.FieldDat
 	if err != nil || bind == nil {
 		return nil, err
 	}
-	t, err := readTarget(ctx, b.store, bind.Ref)
+	t, err := readState(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, err
 	}
 	records := []any{}
 	if t != nil {
-		for i := len(t.Records) - 1; i >= 0 && (limit == 0 || len(records) < limit); i-- {
-			if t.Records[i].Binding == name {
-				records = append(records, recordFields(t.Records[i]))
+		h, err := historyOf(ctx, b.store, t)
+		if err != nil {
+			return nil, err
+		}
+		for rec, err := range h.all(ctx) {
+			if err != nil {
+				return nil, err
+			}
+			if rec.Binding == name {
+				records = append(records, recordFields(t, rec))
+			}
+			if limit > 0 && len(records) == limit {
+				break
 			}
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // mostMatches bounds how many records a prefix may list.
@@ -109,12 +110,12 @@ func (b *backend) lookUp(ctx context.Context, _ *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	find := map[string]func() (*target, *record, error){
-		"fingerprint_sha256": func() (*target, *record, error) { return followIndex(ctx, b.store, fingerprintKey(value)) },
-		"credential_id":      func() (*target, *record, error) { return followIndex(ctx, b.store, credentialKey(value)) },
-		"client_id":          func() (*target, *record, error) { return recordOfClient(ctx, b.store, value, at) },
-		"decoy_id": func() (*target, *record, error) {
-			return recordOfDecoy(ctx, b.store, targetRef{Kind: kindDecoy, DecoyID: value}, at)
+	find := map[string]func() (*target.State, *target.Record, error){
+		"fingerprint_sha256": func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, fingerprintKey(value)) },
+		"credential_id":      func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, credentialKey(value)) },
+		"client_id":          func() (*target.State, *target.Record, error) { return recordOfClient(ctx, b.store, value, at) },
+		"decoy_id": func() (*target.State, *target.Record, error) {
+			return recordOfDecoy(ctx, b.store, target.Ref{Kind: target.Decoy, DecoyID: value}, at)
 		},
 	}[key]
 	if find == nil {
@@ -127,7 +128,7 @@ func (b *backend) lookUp(ctx context.Context, _ *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	return found(t, rec), nil
+	return found(ctx, b.store, t, rec)
 }
 
 // lookupKey returns the one thing that is given to look for.
@@ -199,45 +200,45 @@ func (b *backend) lookupTime(d *framework.FieldData, key string) (time.Time, err
 
 // recordOfClient finds what a client ID stands for. That of a connector changes
 // with each rotation, that of a decoy may not.
-func recordOfClient(ctx context.Context, s *store.Store, clientID string, at time.Time) (*target, *record, error) {
+func recordOfClient(ctx context.Context, s *store.Store, clientID string, at time.Time) (*target.State, *target.Record, error) {
 	t, rec, err := followIndex(ctx, s, clientKey(clientID))
-	if err != nil || t.Ref.Kind == kindConnector {
+	if err != nil || t.Ref.Kind == target.Connector {
 		return t, rec, err
 	}
-	if rec = t.recordAt(at, func(r *record) bool { return r.ClientID == clientID }); rec == nil {
-		return t, nil, errNoRecord
-	}
-	return t, rec, nil
+	return recordAt(ctx, s, t, at, func(r *target.Record) bool { return r.ClientID == clientID })
 }
 
-func recordOfDecoy(ctx context.Context, s *store.Store, ref targetRef, at time.Time) (*target, *record, error) {
-	t, err := readTarget(ctx, s, ref)
+func recordOfDecoy(ctx context.Context, s *store.Store, ref target.Ref, at time.Time) (*target.State, *target.Record, error) {
+	t, err := readState(ctx, s, ref)
 	if err != nil {
 		return nil, nil, err
 	}
 	if t == nil {
 		return nil, nil, errNoRecord
 	}
-	rec := t.recordAt(at, func(*record) bool { return true })
-	if rec == nil {
-		return t, nil, errNoRecord
-	}
-	return t, rec, nil
+	return recordAt(ctx, s, t, at, func(*target.Record) bool { return true })
 }
 
-// recordAt is the record of the version that was current at a time, of those that
-// are meant, or nil.
-func (t *target) recordAt(at time.Time, meant func(*record) bool) *record {
-	for i := len(t.Records) - 1; i >= 0; i-- {
-		if rec := &t.Records[i]; rec.Version > 0 && meant(rec) && !rec.FinishedAt.Truncate(time.Second).After(at) {
-			return rec
+// recordAt returns a target with the record of the version that was current at a
+// time, of those that are meant; errNoRecord when there is none.
+func recordAt(ctx context.Context, s *store.Store, t *target.State, at time.Time, meant func(*target.Record) bool) (*target.State, *target.Record, error) {
+	h, err := historyOf(ctx, s, t)
+	if err != nil {
+		return nil, nil, err
+	}
+	for rec, err := range h.all(ctx) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if rec.Version > 0 && meant(rec) && !rec.FinishedAt.Truncate(time.Second).After(at) {
+			return t, rec, nil
 		}
 	}
-	return nil
+	return t, nil, errNoRecord
 }
 
 // noRecord is the answer where nothing was found; t is the target, if it is known.
-func noRecord(key string, t *target, at time.Time) error {
+func noRecord(key string, t *target.State, at time.Time) error {
 	why := "it was not vended by this mount, or its record was pruned (history_limit in config)"
 	switch {
 	case t == nil:
@@ -269,7 +270,11 @@ func lookUpPrefix(ctx context.Context, s *store.Store, prefix string) (*logical.
 		case err != nil:
 			return nil, err
 		case strings.HasPrefix(rec.Fingerprint, prefix): // the folder tells its first digits only
-			answers = append(answers, found(t, rec))
+			answer, err := found(ctx, s, t, rec)
+			if err != nil {
+				return nil, err
+			}
+			answers = append(answers, answer)
 		}
 	}
 	if len(answers) == 0 {
@@ -304,8 +309,16 @@ func oneOf(answers []*logical.Response) *logical.Response {
 }
 
 // found is the answer for one record.
-func found(t *target, rec *record) *logical.Response {
-	data := recordFields(*rec)
+func found(ctx context.Context, s *store.Store, t *target.State, rec *target.Record) (*logical.Response, error) {
+	h, err := historyOf(ctx, s, t)
+	if err != nil {
+		return nil, err
+	}
+	until, err := h.validUntil(ctx, rec)
+	if err != nil {
+		return nil, err
+	}
+	data := recordFields(t, rec)
 	maps.Copy(data, map[string]any{
 		"kind":         string(t.Ref.Kind),
 		"app_id":       t.Ref.AppID,
@@ -313,43 +326,49 @@ func found(t *target, rec *record) *logical.Response {
 		"decoy_id":     t.Ref.DecoyID,
 		"current":      t.Version == rec.Version,
 		"valid_from":   rfc3339(rec.FinishedAt),
-		"valid_until":  rfc3339(t.validUntil(rec)),
+		"valid_until":  rfc3339(until),
 	})
 	resp := &logical.Response{Data: data}
-	if t.Ref.Kind == kindDecoy {
-		data["planted"] = t.planted()
-		if t.Forgotten > 0 {
-			resp.AddWarning(fmt.Sprintf("planted lacks %d older version(s), whose records are kept no longer (history_limit in config)", t.Forgotten))
-		}
+	if t.Ref.Kind != target.Decoy {
+		return resp, nil
 	}
-	return resp
+	if data["planted"], err = h.planted(ctx); err != nil {
+		return nil, err
+	}
+	if gone := t.Issued.First; gone > 0 {
+		resp.AddWarning(fmt.Sprintf("planted lacks %d older version(s), whose records are kept no longer (history_limit in config)", gone))
+	}
+	return resp, nil
 }
 
 // validUntil is when a version stopped being what Vault hands out, or zero.
-func (t *target) validUntil(rec *record) time.Time {
+func (h *history) validUntil(ctx context.Context, rec *target.Record) (time.Time, error) {
 	until := rec.EndedAt
-	if next := t.recordOf(rec.Version + 1); next != nil && (until.IsZero() || next.FinishedAt.Before(until)) {
+	next, _, err := h.version(ctx, rec.Version+1)
+	if err == nil && next != nil && (until.IsZero() || next.FinishedAt.Before(until)) {
 		until = next.FinishedAt
 	}
-	return until
+	return until, err
 }
 
 // planted are the copies of a decoy that were handed out and that the engine has
 // not made dead, newest first. C1 has replaced all but the current one, but they
 // lie where they were put, and whoever uses one has been there.
-func (t *target) planted() []any {
+func (h *history) planted(ctx context.Context) ([]any, error) {
 	copies := []any{}
-	for i := len(t.Records) - 1; i >= 0; i-- {
-		rec := &t.Records[i]
-		if rec.Outcome != outcomeIssued && rec.Outcome != outcomeStored || !rec.EndedAt.IsZero() {
+	for rec, err := range h.all(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if !rec.HandedOut() || !rec.EndedAt.IsZero() {
 			continue
 		}
 		copies = append(copies, map[string]any{
 			"version": rec.Version, "placement": rec.Placement, "issued_at": rfc3339(rec.FinishedAt),
 			"binding": rec.Binding, "display_name": rec.DisplayName, "entity_id": rec.EntityID,
 			"remote_address": rec.RemoteAddr, "request_id": rec.RequestID,
-			"fingerprint_sha256": rec.Fingerprint, "current": rec.Version == t.Version,
+			"fingerprint_sha256": rec.Fingerprint, "current": rec.Version == h.state.Version,
 		})
 	}
-	return copies
+	return copies, nil
 }

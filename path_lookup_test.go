@@ -16,6 +16,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func (e *engine) lookUp(pairs ...any) map[string]any {
@@ -104,7 +105,7 @@ func TestCopiesThatTheEngineMadeDeadAreNotPlanted(t *testing.T) {
 	_, err := e.revoke(ended.Secret)
 	require.NoError(t, err)
 	answer := e.lookUp("decoy_id", id)
-	require.Equal(t, outcomeDiscarded, answer["outcome"])
+	require.Equal(t, target.OutcomeDiscarded, answer["outcome"])
 	planted := answer["planted"].([]any)
 	require.Len(t, planted, 1)
 	require.Equal(t, "stays", planted[0].(map[string]any)["placement"])
@@ -133,10 +134,10 @@ func TestAPrefixOfSeveralFingerprintsListsThem(t *testing.T) {
 	// A second secret with the same 12 digits cannot be made: write its record.
 	twin := whole[:20] + strings.Repeat("0", 44)
 	ref := decoyTarget("twin")
-	require.NoError(t, writeTarget(t.Context(), e.b.store, &target{
-		Ref: ref, Version: 1, Records: []record{{Version: 1, Outcome: outcomeIssued, Fingerprint: twin, origin: origin{Binding: "bait"}}},
+	require.NoError(t, writeState(t.Context(), e.b.store, &target.State{
+		Ref: ref, Version: 1, Newest: &target.Record{Version: 1, Outcome: target.OutcomeIssued, Fingerprint: twin, Origin: target.Origin{Binding: "bait"}},
 	}))
-	require.NoError(t, e.b.writeIndex(t.Context(), &target{Ref: ref, Version: 1}, []store.Key{fingerprintKey(twin)}))
+	require.NoError(t, e.b.writeIndex(t.Context(), &target.State{Ref: ref, Version: 1}, []store.Key{fingerprintKey(twin)}))
 	resp := e.write("lookup", "fingerprint_prefix", strings.ToUpper(whole[:16]))
 	require.Len(t, resp.Warnings, 1)
 	matches := resp.Data["matches"].([]any)

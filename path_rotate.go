@@ -10,14 +10,16 @@ import (
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func (b *backend) pathsRotate() []*framework.Path {
-	return []*framework.Path{b.pathRotate(kindConnector), b.pathRotate(kindDecoy)}
+	return []*framework.Path{b.pathRotate(target.Connector), b.pathRotate(target.Decoy)}
 }
 
-func (b *backend) pathRotate(k kind) *framework.Path {
-	bindings, _ := k.paths()
+func (b *backend) pathRotate(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
 	fields := map[string]*framework.FieldSchema{
 		"version":            {Type: framework.TypeInt, Required: true, Description: "Version that the rotation made."},
 		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the new secret; empty when there is none."},
@@ -25,7 +27,7 @@ func (b *backend) pathRotate(k kind) *framework.Path {
 		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; empty when only callers rotate."},
 		"shared":             {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
 	}
-	if k == kindConnector {
+	if k == target.Connector {
 		fields["credential_id"] = &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "C1's ID of the new credential."}
 	}
 	return &framework.Path{
@@ -58,13 +60,13 @@ rotation.
 	}
 }
 
-func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind) (*logical.Response, error) {
-	asked, err := askedOf(req, d, reasonRotate)
+func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	asked, err := askedOf(req, d, target.ReasonRotate)
 	if err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)
-	bind, err := b.bindingToVend(ctx, k, name, reasonRotate)
+	bind, err := b.bindingToVend(ctx, k, name, target.ReasonRotate)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +82,7 @@ func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *fra
 		"next_rotation":      rfc3339(r.t.NextRotation),
 		"shared":             r.shared,
 	}}
-	if k == kindConnector {
+	if k == target.Connector {
 		resp.Data["credential_id"] = cur.CredentialID
 	}
 	r.explain(resp)

@@ -4,7 +4,6 @@
 package c1
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // maxListed bounds how many targets status describes per reason.
@@ -141,12 +141,12 @@ func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]a
 		return 0, err
 	}
 	attention, unready := []any{}, map[store.Key]bool{} // bindings, so a deleted one does not count
-	for _, reason := range attentionReasons {
+	for _, reason := range target.AttentionReasons {
 		marked, list, err := b.flaggedFor(ctx, reason)
 		if err != nil {
 			return 0, err
 		}
-		if reason == attentionAmbiguous {
+		if reason == target.AttentionAmbiguous {
 			for _, name := range marked {
 				delete(unsettled, name)
 			}
@@ -161,7 +161,7 @@ func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]a
 				data["note"] = "attention lists the first 100 targets per reason"
 				continue
 			}
-			attention = append(attention, f.t.attentionEntry(reason, f.detail))
+			attention = append(attention, attentionEntry(f.t, reason, f.detail))
 		}
 		data[reason] = len(list)
 		wrong += len(list)
@@ -173,7 +173,7 @@ func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]a
 
 // flagged is a target that needs a person.
 type flagged struct {
-	t      *target // empty if its state cannot be read
+	t      *target.State // empty if its state cannot be read
 	detail string
 }
 
@@ -185,16 +185,16 @@ func (b *backend) flaggedFor(ctx context.Context, reason string) (marked []strin
 		return nil, nil, err
 	}
 	for _, name := range marked {
-		t, err := readTargetNamed(ctx, b.store, name)
+		t, err := readStateNamed(ctx, b.store, name)
 		switch {
 		case store.Unreadable(err):
-			list = append(list, flagged{&target{}, err.Error()})
+			list = append(list, flagged{&target.State{}, err.Error()})
 		case err != nil:
 			return nil, nil, err
-		case t == nil || t.problems()[reason] == "":
+		case t == nil || t.Problems()[reason] == "":
 			b.dropStrayMark(ctx, name, reason) // passed since, or a write of the state died after the mark's
 		default:
-			list = append(list, flagged{t, t.problems()[reason]})
+			list = append(list, flagged{t, t.Problems()[reason]})
 		}
 	}
 	return marked, list, nil
@@ -203,25 +203,25 @@ func (b *backend) flaggedFor(ctx context.Context, reason string) (marked []strin
 // dropStrayMark removes a mark for attention that the target's state does not
 // know of. Under the target's lock nobody is about to write that state.
 func (b *backend) dropStrayMark(ctx context.Context, name, reason string) {
-	unlock, err := b.tryLockNamed(name)
+	release, err := b.locks.tryLock(targetPrefix + name)
 	if err != nil {
 		return
 	}
-	defer unlock()
-	if !b.WriteSafeReplicationState() || b.store.InDoubt(targetNamed(name)) {
+	defer release()
+	if !b.WriteSafeReplicationState() || b.store.InDoubt(stateNamed(name)) {
 		return // Vault may still carry out a write of a state that relies on it
 	}
-	t, err := readTargetNamed(ctx, b.store, name)
-	if err != nil || t != nil && slices.Contains(t.Attention, reason) {
+	t, err := readStateNamed(ctx, b.store, name)
+	if err != nil || t != nil && t.Problems()[reason] != "" {
 		return
 	}
 	_ = b.store.Remove(ctx, markKey(reason, name)) // the next status tries again
 }
 
 // attentionEntry is a target as status lists it.
-func (t *target) attentionEntry(reason, detail string) map[string]any {
+func attentionEntry(t *target.State, reason, detail string) map[string]any {
 	ids := []string{}
-	if reason == attentionRetiring {
+	if reason == target.AttentionRetiring {
 		for _, r := range t.Retire {
 			if r.Failures > 0 {
 				ids = append(ids, r.CredentialID)
@@ -248,15 +248,15 @@ func (b *backend) openAttempts(ctx context.Context, cfg *config) (rotating []str
 	}
 	unsettled = map[string]flagged{}
 	for _, name := range names {
-		t, err := readTargetNamed(ctx, b.store, name)
+		t, err := readStateNamed(ctx, b.store, name)
 		switch {
 		case store.Unreadable(err):
-			unsettled[name] = flagged{&target{}, err.Error()}
+			unsettled[name] = flagged{&target.State{}, err.Error()}
 		case err != nil:
 			return nil, nil, err
 		case t == nil || t.Attempt == nil:
-		case t.Attempt.Unknown != "" || now.After(t.Attempt.SettleAt):
-			unsettled[name] = flagged{t, cmp.Or(t.problems()[attentionAmbiguous], "the plugin or Vault stopped while C1 was being asked")}
+		case t.Ambiguity(now) != "":
+			unsettled[name] = flagged{t, t.Ambiguity(now)}
 		default:
 			rotating = append(rotating, name)
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func TestStatusOfAnEmptyMount(t *testing.T) {
@@ -47,8 +48,8 @@ func TestStatusListsABoundedNumberOfTargets(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	for i := range maxListed + 3 {
-		tgt := &target{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &attempt{Unknown: "lost", Settled: true}}
-		require.NoError(t, writeTarget(context.Background(), e.b.store, tgt))
+		tgt := &target.State{Ref: decoyTarget(fmt.Sprintf("d%03d", i)), Binding: "b", Attempt: &target.Attempt{Phase: target.Lost, Why: "lost"}}
+		require.NoError(t, writeState(context.Background(), e.b.store, tgt))
 	}
 	s := e.read("status").Data
 	require.Equal(t, maxListed+3, s["ambiguous"])
@@ -96,12 +97,12 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
 	ref := connectorTarget(e.c1.Connector())
 	e.clock.advance(2 * time.Minute)
-	settled, name, disk := e.state(ref), e.keyOf(targetKey(ref)), e.disk()
-	settled.Attempt.Unknown, settled.Attempt.Settled = "lost", true
+	settled, name, disk := e.state(ref), e.keyOf(stateKey(ref)), e.disk()
+	settled.Attempt = &target.Attempt{Phase: target.Lost, Why: "lost", CommitBy: settled.Attempt.CommitBy}
 	e.storage.failWhen(func(op, key string) bool {
-		if op == "list" && key == attentionPrefix+attentionAmbiguous+"/" {
+		if op == "list" && key == attentionPrefix+target.AttentionAmbiguous+"/" {
 			// The state is stored, and its mark for attention is about to be.
-			require.NoError(t, storedTarget.Write(context.Background(), disk, targetKey(ref), settled))
+			require.NoError(t, storedState.Write(context.Background(), disk, stateKey(ref), settled))
 			e.b.InvalidateKey(context.Background(), name)
 		}
 		return false
@@ -124,11 +125,11 @@ func TestStatusIsNeverHealthyOverWhatCouldNotBeMarked(t *testing.T) {
 		fault            c1test.Fault
 		dies             bool // with the first mark
 	}{
-		"ambiguous, leased":              {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, false},
-		"ambiguous, leased, it dies":     {rotateOnRead, attentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, true},
-		"failing, scheduled":             {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, false},
-		"failing, scheduled, it dies":    {rotateOnSchedule, attentionFailing, c1test.Fault{Status: http.StatusNotFound}, true},
-		"failing, scheduled, unreadable": {rotateOnSchedule, attentionFailing, c1test.Fault{Truncate: true}, true},
+		"ambiguous, leased":              {rotateOnRead, target.AttentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, false},
+		"ambiguous, leased, it dies":     {rotateOnRead, target.AttentionAmbiguous, c1test.Fault{DropAfter: true, Times: 1}, true},
+		"failing, scheduled":             {rotateOnSchedule, target.AttentionFailing, c1test.Fault{Status: http.StatusNotFound}, false},
+		"failing, scheduled, it dies":    {rotateOnSchedule, target.AttentionFailing, c1test.Fault{Status: http.StatusNotFound}, true},
+		"failing, scheduled, unreadable": {rotateOnSchedule, target.AttentionFailing, c1test.Fault{Truncate: true}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -178,7 +179,7 @@ func TestStatusTellsOfAnAttemptWhoseSuccessorWasTakenBack(t *testing.T) {
 	e.bindConnector("hr")
 	e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, DropAfter: true, Times: 1})
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
-	require.EqualValues(t, 1, e.read("status").Data[attentionAmbiguous])
+	require.EqualValues(t, 1, e.read("status").Data[target.AttentionAmbiguous])
 	// Half of the next attempt's round is stored: its state, and not what wakes us.
 	e.storage.failWhen(func(op, key string) bool { return op == "put" && strings.HasPrefix(key, agenda.Prefix) })
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
@@ -186,7 +187,7 @@ func TestStatusTellsOfAnAttemptWhoseSuccessorWasTakenBack(t *testing.T) {
 	e.after(10 * time.Minute) // when the due entry of the older one is used up
 	status := e.read("status").Data
 	require.Equal(t, false, status["healthy"], "%v", status)
-	require.EqualValues(t, 1, status[attentionAmbiguous])
+	require.EqualValues(t, 1, status[target.AttentionAmbiguous])
 }
 
 func TestReadyCountsBindingsThatAreThere(t *testing.T) {

@@ -4,175 +4,168 @@
 package c1
 
 import (
-	"slices"
+	"context"
+	"fmt"
+	"iter"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// What became of a rotation.
-const (
-	outcomeIssued      = "issued"      // answered; whether it arrived nobody can know
-	outcomeStored      = "stored"      // kept for the readers of a scheduled binding
-	outcomeUndelivered = "undelivered" // the caller had gone, so nobody holds it
-	outcomeFailed      = "failed"      // C1 did not rotate
-	outcomeSuperseded  = "superseded"  // unknown, and a later rotation took its place
-	outcomeDiscarded   = "discarded"   // rotated to end a vended copy, given to nobody
-)
+// A target's newest record lies in its state. Older ones are entries of their own,
+// record/<name>/<class>/<number>.
+const recordPrefix = "record/"
 
-// Why a rotation was asked for.
-const (
-	reasonRead     = "read"
-	reasonWrite    = "write"
-	reasonLeaseEnd = "lease_end"
-	reasonRotate   = "rotate"   // an operator, without seeing the material
-	reasonInitial  = "initial"  // the binding came to be scheduled
-	reasonSchedule = "schedule" // its time had come
-	reasonRecovery = "recovery" // the one before was of unknown outcome
-)
+// storedRecord is how a record is stored that is an entry of its own.
+var storedRecord = store.Type[target.Record]{What: "rotation record", Format: 1}
 
-// origin says who asked for a rotation, when and why.
-type origin struct {
-	ID          string    `json:"id"`
-	Binding     string    `json:"binding,omitempty"`
-	Reason      string    `json:"reason"`
-	RequestID   string    `json:"request_id,omitempty"`
-	EntityID    string    `json:"entity_id,omitempty"`
-	DisplayName string    `json:"display_name,omitempty"`
-	RemoteAddr  string    `json:"remote_address,omitempty"`
-	Placement   string    `json:"placement,omitempty"`
-	StartedAt   time.Time `json:"started_at"`
+func recordKey(name string, p target.Place) store.Key {
+	return store.Fixed(fmt.Sprintf("%s%s/%s/%d", recordPrefix, name, p.Class, p.Number))
 }
 
 // originOf reads who asked from Vault's request.
-func originOf(req *logical.Request) origin {
-	o := origin{RequestID: req.ID, EntityID: req.EntityID, DisplayName: req.DisplayName}
+func originOf(req *logical.Request) target.Origin {
+	o := target.Origin{RequestID: req.ID, EntityID: req.EntityID, DisplayName: req.DisplayName}
 	if req.Connection != nil {
 		o.RemoteAddr = req.Connection.RemoteAddr
 	}
 	return o
 }
 
-// record is one attempt to rotate and what became of it, never the secret.
-type record struct {
-	origin
-	Version      int       `json:"version,omitempty"` // 0 unless it succeeded
-	Outcome      string    `json:"outcome"`
-	FinishedAt   time.Time `json:"finished_at"`
-	CredentialID string    `json:"credential_id,omitempty"`
-	ClientID     string    `json:"client_id,omitempty"`
-	Fingerprint  string    `json:"fingerprint_sha256,omitempty"`
-	ExpiresAt    time.Time `json:"expires_at,omitzero"` // at C1
-	EndsAt       time.Time `json:"ends_at,omitzero"`    // when the engine ends it at the latest
-	EndedAt      time.Time `json:"ended_at,omitzero"`   // when the engine ended it at C1
-	Error        string    `json:"error,omitempty"`
-	Warning      string    `json:"warning,omitempty"`
-	Repeats      int       `json:"repeats,omitempty"` // equal failures that followed
+// history reads a target's records.
+type history struct {
+	store *store.Store
+	state *target.State
+	name  string
 }
 
-// addRecord appends a record. An attempt that failed like the one before, or whose
-// caller had gone like that one's, is counted in it: a client in a retry loop must
-// not push out who was issued what.
-func (t *target) addRecord(r record) {
-	t.Records = append(t.Records, r)
-	t.foldNewest()
+// historyOf returns the history of a target by its state.
+func historyOf(ctx context.Context, s *store.Store, t *target.State) (*history, error) {
+	name, err := nameOf(ctx, s, t.Ref)
+	return &history{s, t, name}, err
 }
 
-// foldNewest counts the newest record in the one before, if it says the same.
-func (t *target) foldNewest() {
-	n := len(t.Records)
-	if n < 2 || !t.Records[n-2].folds(t.Records[n-1]) {
-		return
-	}
-	before, newest := t.Records[n-2], t.Records[n-1]
-	t.forget(before)
-	newest.Repeats, newest.StartedAt = before.Repeats+1, before.StartedAt
-	t.Records = append(slices.Clone(t.Records[:n-2]), newest)
+func (t *turn) history() *history { return &history{t.store, t.state, t.name} }
+
+func (h *history) at(ctx context.Context, p target.Place) (*target.Record, error) {
+	return storedRecord.Read(ctx, h.store, recordKey(h.name, p))
 }
 
-// folds reports whether a newer record says nothing more than that the same
-// happened again.
-func (r record) folds(newer record) bool {
-	switch {
-	case r.Outcome != newer.Outcome || r.Reason != newer.Reason || r.Binding != newer.Binding:
-		return false
-	case r.Outcome == outcomeFailed:
-		return r.Error == newer.Error
-	default:
-		return r.Outcome == outcomeUndelivered && r.EntityID == newer.EntityID && r.DisplayName == newer.DisplayName &&
-			(r.CredentialID == "" || !r.EndedAt.IsZero())
-	}
-}
-
-// handedOut reports whether somebody was given the material.
-func (r record) handedOut() bool { return r.Outcome == outcomeIssued || r.Outcome == outcomeStored }
-
-// forget marks what the index holds of a record that is kept no longer.
-func (t *target) forget(r record) {
-	if r.handedOut() {
-		t.Forgotten++
-	}
-	t.pruned = append(t.pruned, r.indexKeys()...)
-}
-
-// recordOf returns the record of a version, or nil.
-func (t *target) recordOf(version int) *record {
-	for i := range t.Records {
-		if t.Records[i].Version == version {
-			return &t.Records[i]
+// all returns the records, newest first. After an error there are no more.
+func (h *history) all(ctx context.Context) iter.Seq2[*target.Record, error] {
+	return func(yield func(*target.Record, error) bool) {
+		if h.state.Newest != nil && !yield(h.state.Newest, nil) {
+			return
+		}
+		issued, others := h.cursor(target.ClassIssued), h.cursor(target.ClassOther)
+		for {
+			a, err := issued.peek(ctx)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			b, err := others.peek(ctx)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			newer := issued
+			if a == nil || b != nil && b.FinishedAt.After(a.FinishedAt) {
+				newer, a = others, b
+			}
+			if a == nil || !yield(a, nil) {
+				return
+			}
+			newer.read = nil
 		}
 	}
-	return nil
 }
 
-// recordOfRequest returns the newest record of a Vault request, or nil.
-func (t *target) recordOfRequest(requestID string) *record {
-	for i := len(t.Records) - 1; i >= 0 && requestID != ""; i-- {
-		if t.Records[i].RequestID == requestID {
-			return &t.Records[i]
-		}
-	}
-	return nil
+// cursor goes back through the records of one class.
+type cursor struct {
+	*history
+	next target.Place
+	last int
+	read *target.Record
 }
 
-// otherRecords is how many records are kept of attempts that handed out nothing:
-// ten, and half of history_limit where that is more.
-func otherRecords(historyLimit int) int { return max(10, historyLimit/2) }
+func (h *history) cursor(c target.Class) *cursor {
+	shelf := h.state.Shelf(c)
+	return &cursor{history: h, next: target.Place{Class: c, Number: shelf.Next - 1}, last: shelf.First}
+}
 
-// pruneRecords keeps the newest records: up to the limit of what was handed out,
-// which only what was handed out later pushes out, and some of the others.
-func (t *target) pruneRecords() {
-	if t.historyLimit <= 0 {
-		return
-	}
-	kept := make([]record, 0, len(t.Records))
-	handedOut, others := t.historyLimit, otherRecords(t.historyLimit)
-	for _, r := range slices.Backward(t.Records) {
-		left := &others
-		if r.handedOut() {
-			left = &handedOut
+// peek returns the record that comes next, or nil at the end.
+func (c *cursor) peek(ctx context.Context) (*target.Record, error) {
+	for c.read == nil && c.next.Number >= c.last {
+		r, err := c.at(ctx, c.next)
+		if err != nil {
+			return nil, err
 		}
-		if *left--; *left >= 0 {
-			kept = append(kept, r)
-		} else {
-			t.forget(r)
-		}
+		c.read = r // nil if it was pruned meanwhile
+		c.next.Number--
 	}
-	slices.Reverse(kept)
-	t.Records = kept
-	inUse := map[store.Key]bool{} // a decoy keeps its client ID
-	for _, r := range kept {
-		for _, key := range r.indexKeys() {
-			inUse[key] = true
-		}
+	return c.read, nil
+}
+
+// version finds the record of a version, or nil. place is nil if it lies in the
+// state.
+func (h *history) version(ctx context.Context, version int) (r *target.Record, place *target.Place, err error) {
+	if newest := h.state.Newest; newest != nil && newest.Version == version {
+		return newest, nil, nil
 	}
-	t.pruned = slices.DeleteFunc(t.pruned, func(key store.Key) bool { return inUse[key] })
+	if r, place, err = h.issued(ctx, version); err != nil || r != nil {
+		return r, place, err
+	}
+	others := h.cursor(target.ClassOther)
+	for {
+		r, err := others.peek(ctx)
+		switch {
+		case err != nil || r == nil || r.Version > 0 && r.Version < version:
+			return nil, nil, err
+		case r.Version == version:
+			return r, &target.Place{Class: target.ClassOther, Number: others.next.Number + 1}, nil
+		}
+		others.read = nil
+	}
+}
+
+// issued finds the record of a version among those that were handed out, whose
+// versions grow with their places. Most often the first guess is right: few rotations
+// hand out nothing.
+func (h *history) issued(ctx context.Context, version int) (*target.Record, *target.Place, error) {
+	shelf := h.state.Shelf(target.ClassIssued)
+	low, high := shelf.First, shelf.Next
+	guess := high - (h.state.Version - version)
+	for low < high {
+		if guess < low || guess >= high {
+			guess = (low + high) / 2
+		}
+		place := target.Place{Class: target.ClassIssued, Number: guess}
+		r, err := h.at(ctx, place)
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case r == nil || r.Version < version: // what was pruned meanwhile is older
+			low = guess + 1
+		case r.Version > version:
+			high = guess
+		default:
+			return r, &place, nil
+		}
+		guess = -1 // from now on by halves
+	}
+	return nil, nil, nil
 }
 
 // recordFields are a record as history and lookup show it.
-func recordFields(r record) map[string]any {
+func recordFields(t *target.State, r *target.Record) map[string]any {
+	endsAt := r.EndsAt
+	if i := t.PlannedEnd(r.Version); i >= 0 && endsAt.IsZero() && r.Version > 0 {
+		endsAt = t.Retire[i].At
+	}
 	return map[string]any{
 		"version":            r.Version,
 		"outcome":            r.Outcome,
@@ -190,7 +183,7 @@ func recordFields(r record) map[string]any {
 		"started_at":         rfc3339(r.StartedAt),
 		"finished_at":        rfc3339(r.FinishedAt),
 		"expires_at":         rfc3339(r.ExpiresAt),
-		"ends_at":            rfc3339(r.EndsAt),
+		"ends_at":            rfc3339(endsAt),
 		"ended_at":           rfc3339(r.EndedAt),
 		"error":              r.Error,
 		"warning":            r.Warning,

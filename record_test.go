@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // hangUp reads a path and gives up once C1 has the request.
@@ -45,7 +46,7 @@ func TestCallersWhoHangUpPushOutNothingThatWasIssued(t *testing.T) {
 	require.Equal(t, 1, e.lookUp("client_id", issued["client_id"])["version"])
 	records := e.history("connectors/hr")
 	require.Len(t, records, 2, "the same again is counted")
-	require.Equal(t, outcomeUndelivered, records[0]["outcome"])
+	require.Equal(t, target.OutcomeUndelivered, records[0]["outcome"])
 	require.Equal(t, defaultHistoryLimit, records[0]["repeats"])
 	require.Len(t, e.c1.AliveCredentials(e.c1.Connector()), 1, "each of them was ended")
 }
@@ -100,17 +101,4 @@ func TestLeaseTimesComeFromTheEnginesClock(t *testing.T) {
 	ends := instant(t, lease.InternalData["expires_at"])
 	require.WithinDuration(t, e.clock.now().Add(10*time.Minute), ends, time.Minute)
 	require.WithinDuration(t, e.clock.now().Add(time.Hour+retireSlack), e.state(connectorTarget(ref)).Retire[0].At, time.Minute)
-}
-
-func TestHistoryLimitAlsoSaysHowMuchIsKeptOfWhatHandedOutNothing(t *testing.T) {
-	t.Parallel()
-	for limit, most := range map[int]int{1: 10, 20: 10, 200: 100} {
-		tgt := &target{historyLimit: limit}
-		for i := range 150 {
-			tgt.addRecord(record{origin: origin{ID: fmt.Sprint(i)}, Outcome: outcomeFailed, Error: fmt.Sprint("error ", i)})
-		}
-		tgt.pruneRecords()
-		require.Equal(t, most, len(tgt.Records), "history_limit %d", limit)
-		require.Equal(t, "149", tgt.Records[most-1].ID, "the newest stay")
-	}
 }

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"context"
 	"time"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // endings is what became of retirements, by version.
@@ -14,7 +16,7 @@ type endings map[int]error
 
 // revokeAtC1 revokes exactly this credential. It may be repeated. Without an error
 // C1 has said so, or that the credential is gone.
-func (b *backend) revokeAtC1(ctx context.Context, s *session, ref targetRef, credentialID string) error {
+func (b *backend) revokeAtC1(ctx context.Context, s *session, ref target.Ref, credentialID string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	why, err := s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
@@ -24,36 +26,11 @@ func (b *backend) revokeAtC1(ctx context.Context, s *session, ref targetRef, cre
 	return err
 }
 
-// retired puts the result of one try to end a credential into the state: gone,
-// or to be tried again.
-func (t *target) retired(version int, err error, now time.Time) {
-	i := t.retirementOf(version)
-	if i < 0 {
-		return
-	}
-	if err == nil {
-		t.dropRetirement(version)
-		if rec := t.recordOf(version); rec != nil {
-			rec.EndedAt = now
-		}
-		return
-	}
-	r := &t.Retire[i]
-	r.Failures++
-	r.LastError = err.Error()
-	r.At = now.Add(retryIn(r.Failures))
-}
-
 // retireCredentials revokes what is due of a connector. C1 is called without
-// the target's lock: revoking one credential does not disturb the rotation of
+// the target's turn: revoking one credential does not disturb the rotation of
 // another, and a slow C1 must not hold up readers.
-func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled) error {
-	var due []retirement
-	for _, r := range t.Retire {
-		if !r.At.After(b.now()) {
-			due = append(due, r)
-		}
-	}
+func (b *backend) retireCredentials(ctx context.Context, t *target.State, out *settled) error {
+	due := t.DueEnds(b.now())
 	if len(due) == 0 {
 		return nil
 	}
@@ -65,11 +42,11 @@ func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled
 	for _, r := range due {
 		err := s.serves(cmp.Or(r.Tenant, t.Tenant))
 		if err == nil {
-			turn, noTurn := b.turn(ctx, s, out)
-			if noTurn != nil {
+			room, noRoom := awaitRoom(ctx, s, out)
+			if noRoom != nil {
 				break
 			}
-			err = b.revokeAtC1(turn, s, t.Ref, r.CredentialID)
+			err = b.revokeAtC1(room, s, t.Ref, r.CredentialID)
 		}
 		ended[r.Version] = err
 		out.asked(err)
@@ -82,91 +59,95 @@ func (b *backend) retireCredentials(ctx context.Context, t *target, out *settled
 		}
 	}
 	if len(ended) == 0 {
-		return nil // no turn: all of them are still due
+		return nil // no room: all of them are still due
 	}
 	out.next = time.Time{}
 	return b.recordEndings(ctx, t.Ref, ended)
 }
 
 // recordEndings stores what became of retirements.
-func (b *backend) recordEndings(ctx context.Context, ref targetRef, ended endings) error {
-	return b.change(ctx, ref, func(t *target) (bool, error) {
-		for version, err := range ended {
-			t.retired(version, err, b.now())
-		}
-		return true, nil
-	})
+func (b *backend) recordEndings(ctx context.Context, ref target.Ref, ended endings) error {
+	return b.change(ctx, ref, func(t *turn) (*target.State, error) { return t.retired(ctx, t.state, ended), nil })
 }
 
-// retireDecoyCopies ends what is due of a decoy: the vended copy goes dead by a
-// rotation whose material nobody is given, unless it is dead already.
-func (b *backend) retireDecoyCopies(ctx context.Context, ref targetRef, out *settled) error {
-	return b.change(ctx, ref, func(t *target) (bool, error) {
-		ended := endings{}
-		for _, r := range t.Retire {
-			if !r.At.After(b.now()) {
-				err := b.endDecoyCopy(ctx, t, r.Version)
-				ended[r.Version] = err
-				out.asked(err)
-				out.next = time.Time{}
+// retired puts what became of retirements into the state, and into the records that
+// lie outside of it. A record that cannot be changed must not keep the state from
+// saying so.
+func (t *turn) retired(ctx context.Context, next *target.State, ended endings) *target.State {
+	for version, err := range ended {
+		i := next.PlannedEnd(version)
+		if i < 0 {
+			continue
+		}
+		planned := next.Retire[i].At
+		next = next.Retired(t.now(), version, err)
+		if err != nil {
+			continue
+		}
+		failed := t.amend(ctx, version, func(r *target.Record) {
+			r.EndedAt = t.now()
+			if r.EndsAt.IsZero() {
+				r.EndsAt = planned
 			}
+		})
+		if failed != nil {
+			t.Logger().Warn("could not note the end of a credential in its record", "target", t.ref.String(), "version", version, "error", failed)
 		}
-		for version, err := range ended {
-			t.retired(version, err, b.now())
-		}
-		return len(ended) > 0, nil
-	})
+	}
+	return next
 }
 
-// endDecoyCopy makes a vended copy of a decoy dead, if it is still the current
-// one. The caller holds the target's lock.
-func (b *backend) endDecoyCopy(ctx context.Context, t *target, version int) error {
-	if t.Version != version {
+// retireCopies ends what is due of a decoy: the vended copy goes dead by a rotation
+// whose material nobody is given, unless it is dead already.
+func (t *turn) retireCopies(ctx context.Context, out *settled) error {
+	ended := endings{}
+	for _, r := range t.state.DueEnds(t.now()) {
+		err := t.endCopy(ctx, r.Version)
+		ended[r.Version] = err
+		out.asked(err)
+		out.next = time.Time{}
+	}
+	if len(ended) == 0 {
 		return nil
 	}
-	s, err := b.session(ctx)
+	return t.save(ctx, t.retired(ctx, t.state, ended))
+}
+
+// endCopy makes a vended copy of a decoy dead, if it is still the current one.
+func (t *turn) endCopy(ctx context.Context, version int) error {
+	if t.state.Version != version {
+		return nil
+	}
+	s, err := t.session(ctx)
 	if err != nil {
 		return err
 	}
-	if err := s.serves(t.Tenant); err != nil {
+	if err := s.serves(t.state.Tenant); err != nil {
 		return err
 	}
-	t.historyLimit = s.config.HistoryLimit
 	look, cancel := s.bound(ctx)
 	defer cancel()
-	found, err := s.client.DecoyExistence(look, t.Ref.DecoyID)
+	found, err := s.client.DecoyExistence(look, t.ref.DecoyID)
 	if err != nil {
 		return err
 	}
-	b.noteDecoy(ctx, t, found.Decoy)
+	t.state = t.noteDecoy(ctx, t.state, found.Decoy)
 	vended := "" // of a state that was lost nobody knows, so the copy counts as alive
-	if t.Current != nil {
-		vended = t.Current.Fingerprint
+	if t.state.Current != nil {
+		vended = t.state.Current.Fingerprint
 	}
-	if found.Gone || differs(found.Decoy.FingerprintSHA256, vended) {
+	if found.Gone || target.Differs(found.Decoy.FingerprintSHA256, vended) {
 		return nil
 	}
-	order := rotation{session: s, target: t, origin: origin{Reason: reasonLeaseEnd}, outcome: outcomeDiscarded}
-	if order.bind, err = b.boundAs(ctx, t.Ref, t.Binding); err != nil {
+	o := &order{session: s, origin: target.Origin{Reason: target.ReasonLeaseEnd}, outcome: target.OutcomeDiscarded}
+	if o.bind, err = t.boundAs(ctx, t.ref, t.state.Binding); err != nil {
 		return err
 	}
-	if order.stores() {
-		order.outcome = outcomeStored
+	if o.keeps() {
+		o.outcome = target.OutcomeStored
 	}
-	_, err = b.rotate(context.WithoutCancel(ctx), order)
+	_, err = t.rotate(context.WithoutCancel(ctx), o)
 	return err
-}
-
-// hasten makes retirements due at once.
-func (b *backend) hasten(ctx context.Context, ref targetRef, which func(retirement) bool) error {
-	return b.change(ctx, ref, func(t *target) (bool, error) {
-		for i, r := range t.Retire {
-			if which(r) {
-				t.Retire[i].At = b.now()
-			}
-		}
-		return true, nil
-	})
 }
 
 // disableTimeout bounds how long a mount that is being disabled tries to end
@@ -178,17 +159,17 @@ const disableTimeout = time.Minute
 func (b *backend) endEverything(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disableTimeout)
 	defer cancel()
-	err := walkTargets(ctx, b.store, func(t *target) error {
+	err := walkStates(ctx, b.store, func(t *target.State) error {
 		if len(t.Retire) > 0 {
-			if err := b.endTarget(ctx, t.Ref, func(retirement) bool { return true }); err != nil {
+			if err := b.endTarget(ctx, t.Ref, func(target.Retirement) bool { return true }); err != nil {
 				b.Logger().Error("could not end what is alive at C1 before this mount is gone", "target", t.Ref.String(), "error", err)
 			}
 		}
-		left, err := readTarget(ctx, b.store, t.Ref)
+		left, err := readState(ctx, b.store, t.Ref)
 		if err != nil || left == nil {
 			return err
 		}
-		if left.Scheduled && left.hasMaterial() {
+		if left.Scheduled && left.HasMaterial() {
 			b.Logger().Warn("stays alive at C1 after this mount is gone: readers may hold it", "target", t.Ref.String(),
 				"version", left.Version, "credential_id", left.Current.CredentialID)
 		}
@@ -207,16 +188,21 @@ func (b *backend) endEverything(ctx context.Context) {
 }
 
 // endTarget ends at once those credentials of one target whose end is planned.
-func (b *backend) endTarget(ctx context.Context, ref targetRef, which func(retirement) bool) error {
-	if err := b.hasten(ctx, ref, which); err != nil {
+func (b *backend) endTarget(ctx context.Context, ref target.Ref, which func(target.Retirement) bool) error {
+	var hastened *target.State
+	err := b.change(ctx, ref, func(t *turn) (*target.State, error) {
+		hastened = t.state.Hastened(t.now(), which)
+		if ref.Kind == target.Connector {
+			return hastened, nil
+		}
+		if err := t.save(ctx, hastened); err != nil {
+			return nil, err
+		}
+		err := t.retireCopies(ctx, &settled{})
+		return t.state, err
+	})
+	if err != nil || hastened == nil || ref.Kind == target.Decoy {
 		return err
 	}
-	if ref.Kind == kindDecoy {
-		return b.retireDecoyCopies(ctx, ref, &settled{})
-	}
-	t, err := readTarget(ctx, b.store, ref)
-	if err != nil || t == nil {
-		return err
-	}
-	return b.retireCredentials(ctx, t, &settled{})
+	return b.retireCredentials(ctx, hastened, &settled{})
 }

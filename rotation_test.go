@@ -15,6 +15,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // What C1 answers, and what the engine makes of it: the status, whether the
@@ -26,26 +27,26 @@ func TestAnswersOfC1BecomeTheErrorTable(t *testing.T) {
 		status int
 		state  string
 	}{
-		"400":               {c1test.Fault{Status: 400}, 400, stateReady},
-		"404":               {c1test.Fault{Status: 404}, 400, stateReady},
-		"409":               {c1test.Fault{Status: 409}, 400, stateReady},
-		"401":               {c1test.Fault{Status: 401}, 502, stateReady},
-		"403":               {c1test.Fault{Status: 403}, 502, stateReady},
-		"429":               {c1test.Fault{Status: 429, RetryAfter: "3600"}, 429, stateReady},
-		"503 with a time":   {c1test.Fault{Status: 503, RetryAfter: "3600"}, 502, stateReady},
-		"503":               {c1test.Fault{Status: 503}, 409, attentionAmbiguous},
-		"500":               {c1test.Fault{Status: 500}, 409, attentionAmbiguous},
-		"502 after acting":  {c1test.Fault{StatusAfter: 502}, 409, attentionAmbiguous},
-		"reset":             {c1test.Fault{DropBefore: true}, 409, attentionAmbiguous},
-		"answer lost":       {c1test.Fault{DropAfter: true}, 409, attentionAmbiguous},
-		"answer cut":        {c1test.Fault{Truncate: true}, 409, attentionAmbiguous},
-		"garbage":           {c1test.Fault{Garbage: true}, 409, attentionAmbiguous},
-		"endless":           {c1test.Fault{Endless: true}, 409, attentionAmbiguous},
-		"empty":             {c1test.Fault{EmptyAnswer: true}, 409, attentionAmbiguous},
-		"without material":  {c1test.Fault{OmitMaterial: true}, 409, attentionAmbiguous},
-		"without secret":    {c1test.Fault{OmitSecret: true}, 409, attentionAmbiguous},
-		"redirect":          {c1test.Fault{Redirect: "https://evil.example/"}, 409, attentionAmbiguous},
-		"slower than limit": {c1test.Fault{Delay: 3 * time.Second}, 409, attentionAmbiguous},
+		"400":               {c1test.Fault{Status: 400}, 400, target.Ready},
+		"404":               {c1test.Fault{Status: 404}, 400, target.Ready},
+		"409":               {c1test.Fault{Status: 409}, 400, target.Ready},
+		"401":               {c1test.Fault{Status: 401}, 502, target.Ready},
+		"403":               {c1test.Fault{Status: 403}, 502, target.Ready},
+		"429":               {c1test.Fault{Status: 429, RetryAfter: "3600"}, 429, target.Ready},
+		"503 with a time":   {c1test.Fault{Status: 503, RetryAfter: "3600"}, 502, target.Ready},
+		"503":               {c1test.Fault{Status: 503}, 409, target.AttentionAmbiguous},
+		"500":               {c1test.Fault{Status: 500}, 409, target.AttentionAmbiguous},
+		"502 after acting":  {c1test.Fault{StatusAfter: 502}, 409, target.AttentionAmbiguous},
+		"reset":             {c1test.Fault{DropBefore: true}, 409, target.AttentionAmbiguous},
+		"answer lost":       {c1test.Fault{DropAfter: true}, 409, target.AttentionAmbiguous},
+		"answer cut":        {c1test.Fault{Truncate: true}, 409, target.AttentionAmbiguous},
+		"garbage":           {c1test.Fault{Garbage: true}, 409, target.AttentionAmbiguous},
+		"endless":           {c1test.Fault{Endless: true}, 409, target.AttentionAmbiguous},
+		"empty":             {c1test.Fault{EmptyAnswer: true}, 409, target.AttentionAmbiguous},
+		"without material":  {c1test.Fault{OmitMaterial: true}, 409, target.AttentionAmbiguous},
+		"without secret":    {c1test.Fault{OmitSecret: true}, 409, target.AttentionAmbiguous},
+		"redirect":          {c1test.Fault{Redirect: "https://evil.example/"}, 409, target.AttentionAmbiguous},
+		"slower than limit": {c1test.Fault{Delay: 3 * time.Second}, 409, target.AttentionAmbiguous},
 	} {
 		for _, path := range []string{"connectors/x", "decoys/x"} {
 			t.Run(name+" "+path, func(t *testing.T) {
@@ -69,8 +70,8 @@ func TestAnswersOfC1BecomeTheErrorTable(t *testing.T) {
 				e.noSecretsIn("the error", f.message)
 				require.Equal(t, tc.state, e.read(path).Data["state"])
 				status := e.read("status").Data
-				if tc.state == stateReady {
-					require.Equal(t, outcomeFailed, e.history(path)[0]["outcome"])
+				if tc.state == target.Ready {
+					require.Equal(t, target.OutcomeFailed, e.history(path)[0]["outcome"])
 					require.Equal(t, true, status["healthy"])
 					return
 				}
@@ -82,9 +83,9 @@ func TestAnswersOfC1BecomeTheErrorTable(t *testing.T) {
 				e.c1.ClearFaults()
 				resp := e.vend(creds)
 				require.Equal(t, 1, resp.Data["version"])
-				require.Equal(t, stateReady, e.read(path).Data["state"], "the next rotation settles it")
+				require.Equal(t, target.Ready, e.read(path).Data["state"], "the next rotation settles it")
 				require.Equal(t, true, e.read("status").Data["healthy"])
-				require.Equal(t, outcomeSuperseded, e.history(path)[1]["outcome"])
+				require.Equal(t, target.OutcomeSuperseded, e.history(path)[1]["outcome"])
 			})
 		}
 	}
@@ -100,7 +101,7 @@ func TestNothingSentWhenC1IsDown(t *testing.T) {
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusBadGateway, f.status)
 	require.Contains(t, f.message, "nothing was sent")
-	require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"])
 	e.c1.SetDown(false)
 	require.True(t, e.alive(e.vend("connector-creds/hr")))
 }
@@ -115,7 +116,7 @@ func TestDefiniteFailureDoesNotHideAnOlderUnknownOutcome(t *testing.T) {
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", Status: 409, Times: 1})
 	require.Equal(t, http.StatusBadRequest, e.refused(logical.ReadOperation, "connector-creds/hr", nil).status)
-	require.Equal(t, attentionAmbiguous, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.AttentionAmbiguous, e.read("connectors/hr").Data["state"])
 	require.Equal(t, 1, e.read("status").Data["ambiguous"])
 }
 
@@ -154,7 +155,7 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 		t.Run(path, func(t *testing.T) {
 			t.Parallel()
 			e, req := crash(t, path, c1test.AfterCommit)
-			require.Equal(t, stateRotating, e.read(path).Data["state"])
+			require.Equal(t, target.Rotating, e.read(path).Data["state"])
 			require.Equal(t, 1, e.read("status").Data["rotating"])
 
 			rotations := e.c1.Requests("rotateConnector") + e.c1.Requests("rotateDecoy")
@@ -167,11 +168,11 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 				ref = decoyTarget(e.c1.Decoy(c1test.KindAccessToken))
 			}
 			require.NoError(t, e.b.settle(context.Background(), e.nameOf(ref), &settled{}))
-			require.Equal(t, stateRotating, e.read(path).Data["state"], "C1 may still commit it")
+			require.Equal(t, target.Rotating, e.read(path).Data["state"], "C1 may still commit it")
 
 			e.clock.advance(2 * time.Minute)
 			for range 2 { // before and after it was settled
-				require.Equal(t, attentionAmbiguous, e.read(path).Data["state"])
+				require.Equal(t, target.AttentionAmbiguous, e.read(path).Data["state"])
 				require.Equal(t, 1, e.read("status").Data["ambiguous"])
 				require.NoError(t, e.b.tick(context.Background()))
 			}
@@ -179,7 +180,7 @@ func TestCrashWhileC1IsAskedIsVisibleAndHealedByTheNextRead(t *testing.T) {
 
 			creds := strings.Replace(strings.TrimSuffix(path, "/x"), "s", "-creds", 1) + "/x"
 			e.vend(creds)
-			require.Equal(t, stateReady, e.read(path).Data["state"])
+			require.Equal(t, target.Ready, e.read(path).Data["state"])
 			require.Equal(t, true, e.read("status").Data["healthy"])
 		})
 	}
@@ -197,7 +198,7 @@ func TestSameRequestAfterItsOutcomeWasStoredDoesNotRotateAgain(t *testing.T) {
 	require.Equal(t, 1, e.c1.Requests("rotateConnector"))
 	require.False(t, e.alive(resp), "nobody got it, so it was ended")
 	require.Empty(t, e.c1.AliveCredentials(ref))
-	require.Equal(t, outcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
+	require.Equal(t, target.OutcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
 }
 
 // Vault re-sends a request that another one has superseded in the meantime.
@@ -244,7 +245,7 @@ func TestCallerWhoHangsUpLeavesNothingAlive(t *testing.T) {
 			require.ErrorIs(t, <-done, context.Canceled)
 			require.Equal(t, 1, e.c1.Changes("rotateConnector"), "hanging up does not stop the rotation")
 			record := e.history("connectors/hr")[0]
-			require.Equal(t, outcomeUndelivered, record["outcome"])
+			require.Equal(t, target.OutcomeUndelivered, record["outcome"])
 			require.NotEmpty(t, record["ended_at"])
 			require.Empty(t, e.c1.AliveCredentials(ref))
 			require.Zero(t, e.read("connectors/hr").Data["live_leases"])
@@ -292,7 +293,7 @@ func TestUndeliveredDecoyNeedsNoEnd(t *testing.T) {
 	hangUp()
 	hold.Release()
 	<-done
-	require.Equal(t, outcomeUndelivered, e.history("decoys/bait")[0]["outcome"])
+	require.Equal(t, target.OutcomeUndelivered, e.history("decoys/bait")[0]["outcome"])
 	require.Zero(t, e.read("decoys/bait").Data["live_leases"])
 	require.Equal(t, 1, e.c1.Changes("rotateDecoy"))
 }
@@ -301,7 +302,7 @@ func TestCallerWhoIsGoneBeforeItsTurnRotatesNothing(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.bindConnector("hr")
-	unlock, err := e.b.lockTarget(context.Background(), connectorTarget(ref))
+	held, err := e.b.takeTurn(context.Background(), connectorTarget(ref))
 	require.NoError(t, err)
 	ctx, hangUp := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -311,7 +312,7 @@ func TestCallerWhoIsGoneBeforeItsTurnRotatesNothing(t *testing.T) {
 	}()
 	hangUp()
 	require.ErrorIs(t, <-done, context.Canceled)
-	unlock()
+	held.release()
 	require.Zero(t, e.c1.Requests("rotateConnector"))
 }
 
@@ -320,9 +321,9 @@ func TestNoTurnInTimeIsAskedToComeBack(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr")
 	e.b.lockWait = time.Millisecond
-	unlock, err := e.b.lockTarget(context.Background(), connectorTarget(ref))
+	held, err := e.b.takeTurn(context.Background(), connectorTarget(ref))
 	require.NoError(t, err)
-	defer unlock()
+	defer held.release()
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
 	require.Zero(t, e.c1.Requests("rotateConnector"))
@@ -339,15 +340,15 @@ func TestFailingStorageNeverLosesARotation(t *testing.T) {
 		rotated  bool
 		wantSeen string // state afterwards
 	}{
-		"due entry":                     {agenda.Prefix, 0, -1, 500, false, stateReady},
-		"attempt":                       {targetPrefix, 0, -1, 500, false, stateReady},
-		"attempt once":                  {targetPrefix, 0, 1, 500, false, stateReady},
-		"outcome once":                  {targetPrefix, 1, 1, 0, true, stateReady},
-		"outcome for good":              {targetPrefix, 1, -1, 409, true, stateRotating},
-		"fingerprint once":              {fingerprintPrefix, 0, 1, 0, true, stateReady},
-		"fingerprint for good":          {fingerprintPrefix, 0, -1, 409, true, stateReady},
-		"everything after the attempt":  {"", 2, -1, 409, true, stateRotating},
-		"everything but for one second": {"", 2, 2, 0, true, stateReady},
+		"due entry":                     {agenda.Prefix, 0, -1, 500, false, target.Ready},
+		"attempt":                       {targetPrefix, 0, -1, 500, false, target.Ready},
+		"attempt once":                  {targetPrefix, 0, 1, 500, false, target.Ready},
+		"outcome once":                  {targetPrefix, 1, 1, 0, true, target.Ready},
+		"outcome for good":              {targetPrefix, 1, -1, 409, true, target.Rotating},
+		"fingerprint once":              {fingerprintPrefix, 0, 1, 0, true, target.Ready},
+		"fingerprint for good":          {fingerprintPrefix, 0, -1, 409, true, target.Ready},
+		"everything after the attempt":  {"", 2, -1, 409, true, target.Rotating},
+		"everything but for one second": {"", 2, 2, 0, true, target.Ready},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -375,12 +376,12 @@ func TestFailingStorageNeverLosesARotation(t *testing.T) {
 			}
 			require.Error(t, err)
 			require.Empty(t, e.c1.AliveCredentials(ref), "what could not be stored was ended")
-			if tc.rotated && tc.wantSeen == stateRotating {
+			if tc.rotated && tc.wantSeen == target.Rotating {
 				e.after(3 * time.Minute)
-				require.Equal(t, attentionAmbiguous, e.read("connectors/hr").Data["state"])
+				require.Equal(t, target.AttentionAmbiguous, e.read("connectors/hr").Data["state"])
 			}
 			require.True(t, e.alive(e.vend("connector-creds/hr")), "the next read heals it")
-			require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+			require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"])
 		})
 	}
 }

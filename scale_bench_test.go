@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 var scaleBindings = flag.Int("scale.bindings", 1_000_000, "bindings of BenchmarkAYearOfAMillionBindings")
@@ -51,7 +53,7 @@ func BenchmarkAYearOfAMillionBindings(b *testing.B) {
 
 // view is all that the tables show.
 type view struct {
-	refs    []targetRef
+	refs    []target.Ref
 	courses []*row // the same bindings, written in different ways
 	outages []*row
 	checks  []*row
@@ -67,33 +69,33 @@ type row struct {
 func viewOf(bindings int) *view {
 	v := &view{refs: connectorsAt(bindings)}
 	keysOf(plan{refs: v.refs})
-	base := func(sched schedule, cfg config, length time.Duration) plan {
+	base := func(sched target.Schedule, cfg config, length time.Duration) plan {
 		return plan{
 			refs: v.refs, schedule: sched, config: cfg, latency: 200 * time.Millisecond,
 			start: simulatedStart, length: length, written: within(bindings, time.Hour), rotated: true,
 		}
 	}
-	written := func(sched schedule, words, how string, cfg config, length time.Duration, spread func(int) time.Duration) {
+	written := func(sched target.Schedule, words, how string, cfg config, length time.Duration, spread func(int) time.Duration) {
 		p := base(sched, cfg, length)
 		p.written = spread
 		v.courses = append(v.courses, &row{words: append([]string{words, how}, pace(cfg)...), plan: p})
 	}
 	hour, tenPerSecond := within(bindings, time.Hour), within(bindings, time.Duration(bindings)*100*time.Millisecond)
 	usual, fast := limits(8, 50, 0), limits(32, 150, 0)
-	written(schedule{Period: 30 * day}, "30 d", "within an hour", usual, year, hour)
-	written(schedule{Period: 30 * day}, "30 d", "within a minute", usual, 95*day, within(bindings, time.Minute))
-	written(schedule{Period: 30 * day}, "30 d", "10 per second", usual, 95*day, tenPerSecond)
-	written(schedule{Period: 90 * day}, "90 d", "within an hour", usual, year, hour)
-	written(schedule{Period: day}, "1 d", "within an hour", usual, 10*day+2*time.Hour, hour)
-	written(schedule{Period: day}, "1 d", "within an hour", fast, 10*day+2*time.Hour, hour)
-	written(schedule{Period: day}, "1 d", "10 per second", usual, 4*day+4*time.Hour, tenPerSecond)
-	written(schedule{Cron: "0 3 * * 6"}, "cron, once a week", "within an hour", usual, 7*day, hour)
+	written(target.Schedule{Period: 30 * day}, "30 d", "within an hour", usual, year, hour)
+	written(target.Schedule{Period: 30 * day}, "30 d", "within a minute", usual, 95*day, within(bindings, time.Minute))
+	written(target.Schedule{Period: 30 * day}, "30 d", "10 per second", usual, 95*day, tenPerSecond)
+	written(target.Schedule{Period: 90 * day}, "90 d", "within an hour", usual, year, hour)
+	written(target.Schedule{Period: day}, "1 d", "within an hour", usual, 10*day+2*time.Hour, hour)
+	written(target.Schedule{Period: day}, "1 d", "within an hour", fast, 10*day+2*time.Hour, hour)
+	written(target.Schedule{Period: day}, "1 d", "10 per second", usual, 4*day+4*time.Hour, tenPerSecond)
+	written(target.Schedule{Cron: "0 3 * * 6"}, "cron, once a week", "within an hour", usual, 7*day, hour)
 
 	for _, period := range []time.Duration{day, 30 * day, 90 * day} {
 		for _, workers := range []int{8, 32} {
 			for _, perSecond := range []float64{0, 50, 150} {
 				cfg := limits(workers, perSecond, 0)
-				p := base(schedule{Period: period}, cfg, 54*time.Hour)
+				p := base(target.Schedule{Period: period}, cfg, 54*time.Hour)
 				p.written, p.firstTurn = atOnce, steady(v.refs, p.schedule)
 				short, long := simulatedStart.Add(time.Hour), simulatedStart.Add(18*time.Hour)
 				p.outages = []outage{{short, short.Add(time.Hour)}, {long, long.Add(day)}}
@@ -108,7 +110,7 @@ func viewOf(bindings int) *view {
 		length time.Duration
 	}{{0, "0 (never)", 5 * day}, {day, "24 h", 5 * day}, {7 * day, "7 d", 20 * day}} {
 		cfg := limits(32, 50, check.every)
-		v.checks = append(v.checks, &row{words: append([]string{"30 d", check.words}, pace(cfg)...), plan: base(schedule{Period: 30 * day}, cfg, check.length)})
+		v.checks = append(v.checks, &row{words: append([]string{"30 d", check.words}, pace(cfg)...), plan: base(target.Schedule{Period: 30 * day}, cfg, check.length)})
 	}
 	return v
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const (
@@ -31,9 +32,9 @@ func within(n int, d time.Duration) func(int) time.Duration {
 func atOnce(int) time.Duration { return 0 }
 
 // steady are first turns as they are after many periods.
-func steady(refs []targetRef, sched schedule) func(int) time.Time {
+func steady(refs []target.Ref, sched target.Schedule) func(int) time.Time {
 	return func(i int) time.Time {
-		return simulatedStart.Add(time.Duration(float64(sched.after(simulatedStart, anySplay(refs[i])).Sub(simulatedStart)) * uniform(i)))
+		return simulatedStart.Add(time.Duration(float64(sched.After(simulatedStart, anySplay(refs[i])).Sub(simulatedStart)) * uniform(i)))
 	}
 }
 
@@ -45,7 +46,7 @@ func TestASimulatedYearRotatesAllInTimeAndSpreadsThem(t *testing.T) {
 	}
 	slice, length := int(period/time.Minute)/50, period*365/30
 	c := simulate(plan{
-		refs: connectorsAt(bindings), schedule: schedule{Period: period}, config: limits(8, 50, 0), latency: 200 * time.Millisecond,
+		refs: connectorsAt(bindings), schedule: target.Schedule{Period: period}, config: limits(8, 50, 0), latency: 200 * time.Millisecond,
 		start: simulatedStart, length: length, written: within(bindings, time.Minute), rotated: true,
 	})
 	require.Less(t, c.late, time.Second, "there is room for all of them")
@@ -90,7 +91,7 @@ func wave(k int) float64 {
 func TestASimulatedOutageIsCaughtUpAtTheCap(t *testing.T) {
 	t.Parallel()
 	const bindings, perSecond = 10_000, 2
-	refs, sched := connectorsAt(bindings), schedule{Period: day}
+	refs, sched := connectorsAt(bindings), target.Schedule{Period: day}
 	for _, length := range []time.Duration{time.Hour, 24 * time.Hour} {
 		out := outage{from: simulatedStart.Add(6 * time.Hour), to: simulatedStart.Add(6*time.Hour + length)}
 		c := simulate(plan{
@@ -118,9 +119,9 @@ func TestASimulatedOutageIsCaughtUpAtTheCap(t *testing.T) {
 func TestASimulatedMountTurnsAsTheRealOneDoes(t *testing.T) {
 	t.Parallel()
 	for name, side := range map[string]besideTheReal{
-		"undisturbed":    {schedule: schedule{Period: 7 * time.Hour}, workers: 2, perSecond: 2, driftCheck: 5 * time.Hour},
-		"with an outage": {schedule: schedule{Period: 7 * time.Hour}, workers: 2, perSecond: 2, driftCheck: 5 * time.Hour, down: 5 * time.Hour},
-		"all at once":    {schedule: schedule{Cron: "30 */8 * * *"}, workers: 20, perSecond: 50},
+		"undisturbed":    {schedule: target.Schedule{Period: 7 * time.Hour}, workers: 2, perSecond: 2, driftCheck: 5 * time.Hour},
+		"with an outage": {schedule: target.Schedule{Period: 7 * time.Hour}, workers: 2, perSecond: 2, driftCheck: 5 * time.Hour, down: 5 * time.Hour},
+		"all at once":    {schedule: target.Schedule{Cron: "30 */8 * * *"}, workers: 20, perSecond: 50},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -131,7 +132,7 @@ func TestASimulatedMountTurnsAsTheRealOneDoes(t *testing.T) {
 
 // besideTheReal is a mount that is simulated and run.
 type besideTheReal struct {
-	schedule   schedule
+	schedule   target.Schedule
 	workers    int
 	perSecond  float64
 	driftCheck time.Duration
@@ -155,7 +156,7 @@ func (s besideTheReal) agree(e *engine) {
 		start: time.Now(), length: length, written: atOnce, keep: true,
 	}
 	e.bindMany(bindings, "rotation_period", seconds(s.schedule.Period), "rotation_schedule", s.schedule.Cron)
-	require.NoError(e, walkTargets(context.Background(), e.disk(), func(t *target) error {
+	require.NoError(e, walkStates(context.Background(), e.disk(), func(t *target.State) error {
 		p.refs, p.names, p.splays = append(p.refs, t.Ref), append(p.names, e.nameOf(t.Ref)), append(p.splays, t.Splay)
 		return nil
 	}))

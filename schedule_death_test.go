@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // dieAfter lets n more changes of storage through; then the process is dead.
@@ -72,9 +73,9 @@ func TestWritingABindingMayDieAnywhere(t *testing.T) {
 				e.after(3 * time.Hour)
 
 				rotated := e.c1.Requests("rotateConnector")
-				bind, err := readBinding(context.Background(), e.disk(), kindConnector, "hr")
+				bind, err := readBinding(context.Background(), e.disk(), target.Connector, "hr")
 				require.NoError(t, err)
-				state, err := readTarget(context.Background(), e.disk(), connectorTarget(ref))
+				state, err := readState(context.Background(), e.disk(), connectorTarget(ref))
 				require.NoError(t, err)
 				if state != nil {
 					require.Equal(t, bind != nil && bind.scheduled(), state.Scheduled, "after %d changes", changes)
@@ -143,7 +144,7 @@ func TestCallerWhoHangsUpLeavesScheduledMaterialStored(t *testing.T) {
 	resp := e.stored("connector-creds/hr")
 	require.Equal(t, 2, resp.Data["version"])
 	require.True(t, e.alive(resp))
-	require.Equal(t, outcomeStored, e.history("connectors/hr")[0]["outcome"])
+	require.Equal(t, target.OutcomeStored, e.history("connectors/hr")[0]["outcome"])
 }
 
 func TestRotationUnderWayIsToldToReaders(t *testing.T) {
@@ -161,7 +162,7 @@ func TestRotationUnderWayIsToldToReaders(t *testing.T) {
 	require.Contains(t, resp.Warnings[0], "a rotation is under way")
 	require.LessOrEqual(t, resp.Data["ttl"], int64(30))
 	require.Equal(t, 1, resp.Data["version"])
-	require.Equal(t, stateRotating, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.Rotating, e.read("connectors/hr").Data["state"])
 	hold.Release()
 	<-done
 }
@@ -170,7 +171,7 @@ func TestStrayMarkForAttentionIsDropped(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := connectorTarget(e.scheduled("hr"))
-	key := attentionPrefix + attentionFailing + "/" + e.nameOf(ref)
+	key := attentionPrefix + target.AttentionFailing + "/" + e.nameOf(ref)
 	require.NoError(t, e.storage.Put(context.Background(), &logical.StorageEntry{Key: key}))
 	status := e.read("status").Data
 	require.Equal(t, 0, status["failing"])
@@ -203,10 +204,10 @@ func TestTooManyCredentialsInTheirGraceAreRefusedBeforeC1IsAsked(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr", "rotate_on", "schedule", "grace_period", "720h")
 	state := e.state(connectorTarget(ref))
-	for len(state.Retire) < maxPendingRetirements {
-		state.Retire = append(state.Retire, retirement{Version: -len(state.Retire), At: e.clock.now().Add(time.Hour)})
+	for len(state.Retire) < target.MaxPendingRetirements {
+		state.Retire = append(state.Retire, target.Retirement{Version: -len(state.Retire), At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
+	require.NoError(t, writeState(context.Background(), e.b.store, state))
 	requests := e.c1.Requests("rotateConnector")
 	f := e.refused(logical.UpdateOperation, "connectors/hr/rotate", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
@@ -236,7 +237,7 @@ func TestInitialRotationIsCaughtUpSoonAfterADeath(t *testing.T) {
 	require.Error(t, err)
 	e.storage.failWhen(nil)
 	e.restart()
-	require.Equal(t, statePending, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.Pending, e.read("connectors/hr").Data["state"])
 	e.after(2*defaultRequestTimeout + time.Second)
 	require.True(t, e.alive(e.stored("connector-creds/hr")))
 }
@@ -260,7 +261,7 @@ func TestAClockThatWasAheadForAMomentStopsNoSchedule(t *testing.T) {
 				e.after(time.Hour)
 			}
 			require.GreaterOrEqual(t, e.c1.Changes(c1test.OpRotateConnector), 4)
-			require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+			require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"])
 			require.LessOrEqual(t, e.state(connectorTarget(ref)).NextRotation.Sub(e.clock.now()), time.Hour)
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // scheduled binds a name to the seeded connector, rotated every hour.
@@ -69,11 +70,11 @@ func TestScheduledBindingRotatesOnceAndKeepsTheMaterial(t *testing.T) {
 	require.WithinDuration(t, e.clock.now(), instant(t, resp.Data["last_vault_rotation"]), 2*time.Second)
 
 	record := e.history("connectors/hr")[0]
-	require.Equal(t, outcomeStored, record["outcome"])
-	require.Equal(t, reasonInitial, record["reason"])
+	require.Equal(t, target.OutcomeStored, record["outcome"])
+	require.Equal(t, target.ReasonInitial, record["reason"])
 	require.Equal(t, "approle-billing", record["display_name"])
 	got := e.read("connectors/hr").Data
-	require.Equal(t, stateReady, got["state"])
+	require.Equal(t, target.Ready, got["state"])
 	require.Equal(t, int64(3600), got["rotation_period"])
 	require.Equal(t, written.Data["next_rotation"], got["next_rotation"])
 	require.Empty(t, got["on_lease_end"])
@@ -96,7 +97,7 @@ func TestScheduledBindingsRotateInTimeAndNeverLate(t *testing.T) {
 	require.Equal(t, 2, second.Data["version"])
 	require.True(t, e.alive(second))
 	require.True(t, e.alive(first), "without grace_period C1 decides about the old one")
-	require.Equal(t, reasonSchedule, e.history("connectors/hr")[0]["reason"])
+	require.Equal(t, target.ReasonSchedule, e.history("connectors/hr")[0]["reason"])
 
 	for range 20 {
 		e.after(time.Hour)
@@ -104,25 +105,26 @@ func TestScheduledBindingsRotateInTimeAndNeverLate(t *testing.T) {
 	require.GreaterOrEqual(t, e.c1.Changes("rotateConnector"), 20)
 	require.GreaterOrEqual(t, e.c1.Changes("rotateDecoy"), 20)
 	require.Equal(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"])
-	require.Len(t, e.state(connectorTarget(ref)).Records, defaultHistoryLimit)
+	require.Len(t, e.records(connectorTarget(ref)), defaultHistoryLimit)
 	require.Equal(t, true, e.read("status").Data["healthy"])
 }
 
-func TestScheduledRotationCostsSevenWrites(t *testing.T) {
+func TestScheduledRotationCostsEightWrites(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	e.scheduled("hr")
 	e.storage.written()
 	e.write("connectors/hr/rotate")
 	keys := e.storage.written()
-	require.Len(t, keys, 7, "%v", keys)
+	require.Len(t, keys, 8, "%v", keys)
 	prefixes := make([]string, len(keys))
 	for i, key := range keys {
 		prefixes[i], _, _ = strings.Cut(key, "/")
 	}
-	require.Equal(t, []string{"due", "target"}, prefixes[:2], "when to look, then the attempt")
-	require.ElementsMatch(t, []string{"due", "fingerprint", "id", "id"}, prefixes[2:6])
-	require.Equal(t, "target", prefixes[6], "nobody can read what lookup does not know")
+	require.Equal(t, "due", prefixes[0], "when to look, then the attempt")
+	require.ElementsMatch(t, []string{"record", "target"}, prefixes[1:3])
+	require.ElementsMatch(t, []string{"due", "fingerprint", "id", "id"}, prefixes[3:7])
+	require.Equal(t, "target", prefixes[7], "nobody can read what lookup does not know")
 }
 
 func TestCronScheduleIsExactAndInItsZone(t *testing.T) {
@@ -161,14 +163,14 @@ func TestSkippedInitialRotationLeavesNothingToRead(t *testing.T) {
 	e := configured(t)
 	e.scheduled("hr", "skip_initial_rotation", true)
 	require.Zero(t, e.c1.Requests("rotateConnector"))
-	require.Equal(t, statePending, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.Pending, e.read("connectors/hr").Data["state"])
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusBadRequest, f.status)
 	require.Contains(t, f.message, "no material yet: the first rotation is planned for ")
 	require.Contains(t, f.message, "write connector-creds/hr to rotate now")
 	e.after(time.Hour)
 	require.Equal(t, 1, e.stored("connector-creds/hr").Data["version"])
-	require.Equal(t, reasonInitial, e.history("connectors/hr")[0]["reason"])
+	require.Equal(t, target.ReasonInitial, e.history("connectors/hr")[0]["reason"])
 }
 
 func TestWritingAScheduledBindingsCredsRotatesNow(t *testing.T) {
@@ -187,7 +189,7 @@ func TestWritingAScheduledBindingsCredsRotatesNow(t *testing.T) {
 	require.Equal(t, resp.Data["client_secret"], e.stored("connector-creds/hr").Data["client_secret"])
 	record := e.history("connectors/hr")[0]
 	require.Equal(t, "ci: build 7", record["placement"])
-	require.Equal(t, reasonWrite, record["reason"])
+	require.Equal(t, target.ReasonWrite, record["reason"])
 	e.after(36 * time.Minute)
 	require.Equal(t, 2, e.c1.Changes("rotateConnector"), "the turn that was planned before is off")
 }
@@ -207,7 +209,7 @@ func TestRotatePathShowsNoSecret(t *testing.T) {
 				require.NotEqual(t, secret, v)
 			}
 		}
-		require.Equal(t, reasonRotate, e.history(path)[0]["reason"])
+		require.Equal(t, target.ReasonRotate, e.history(path)[0]["reason"])
 	}
 	other := e.c1.NewConnector("Leased")
 	e.must(logical.CreateOperation, "connectors/leased", fields("app_id", other.AppID, "connector_id", other.ConnectorID, "rotate_on", "read"))
@@ -320,7 +322,7 @@ func TestExpiryOfAManualBindingIsTold(t *testing.T) {
 	e.c1.SetCredentialTTL(10 * time.Hour)
 	e.bindConnector("hr", "rotate_on", "schedule")
 	e.after(10*time.Hour + time.Minute)
-	require.Equal(t, attentionDrifted, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.AttentionDrifted, e.read("connectors/hr").Data["state"])
 	require.Contains(t, e.stored("connector-creds/hr").Warnings[0], "expired")
 	require.Equal(t, 1, e.c1.Changes("rotateConnector"))
 }
@@ -439,7 +441,7 @@ func TestDeleteWithRevokeOfADecoyMakesItsCopiesDead(t *testing.T) {
 	before := e.c1.DecoyFingerprint(id)
 	require.Nil(t, e.must(logical.DeleteOperation, "decoys/bait", fields("revoke", true)))
 	require.NotEqual(t, before, e.c1.DecoyFingerprint(id))
-	require.Equal(t, outcomeDiscarded, e.state(decoyTarget(id)).Records[1].Outcome)
+	require.Equal(t, target.OutcomeDiscarded, e.records(decoyTarget(id))[1].Outcome)
 }
 
 func TestDeleteWithRevokeIsCarriedOutLaterWhenC1IsAbsent(t *testing.T) {
@@ -489,26 +491,26 @@ func TestInitialRotationOfUnknownOutcomeHealsByItself(t *testing.T) {
 		fields("app_id", ref.AppID, "connector_id", ref.ConnectorID, "rotate_on", "schedule", "rotation_period", "1h"))
 	require.Equal(t, statusOutcomeUnknown, f.status)
 	require.Contains(t, f.message, "the binding is stored: outcome unknown")
-	require.Equal(t, attentionAmbiguous, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.AttentionAmbiguous, e.read("connectors/hr").Data["state"])
 	e.after(time.Minute + time.Second)
-	require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+	require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"])
 	require.True(t, e.alive(e.stored("connector-creds/hr")))
-	require.Equal(t, reasonRecovery, e.history("connectors/hr")[0]["reason"])
+	require.Equal(t, target.ReasonRecovery, e.history("connectors/hr")[0]["reason"])
 }
 
 func TestBindingsWrittenTogetherDriftApart(t *testing.T) {
 	t.Parallel()
 	seen := map[time.Duration]bool{}
 	for range 100 {
-		early := newTarget(decoyTarget("same")).Splay.of(6 * time.Minute)
+		early := newState(decoyTarget("same")).Splay.Of(6 * time.Minute)
 		require.Zero(t, early%time.Second)
 		require.GreaterOrEqual(t, early, time.Duration(0))
 		require.Less(t, early, 6*time.Minute)
 		seen[early] = true
 	}
 	require.Greater(t, len(seen), 60)
-	require.Zero(t, splay(65535).of(0))
-	require.Equal(t, 364*24*time.Hour, splay(65535).of(365*24*time.Hour).Truncate(24*time.Hour), "of the longest period too")
+	require.Zero(t, target.Splay(65535).Of(0))
+	require.Equal(t, 364*24*time.Hour, target.Splay(65535).Of(365*24*time.Hour).Truncate(24*time.Hour), "of the longest period too")
 }
 
 func TestScheduledReadOnAStandbyIsAnsweredThereAndAllElseIsForwarded(t *testing.T) {
@@ -539,7 +541,7 @@ func TestLookupSaysWhenScheduledMaterialWasHandedOut(t *testing.T) {
 	fingerprint := e.stored("decoy-creds/bait").Data["fingerprint_sha256"]
 	found := e.write("lookup", "fingerprint_sha256", fingerprint).Data
 	require.Equal(t, true, found["current"])
-	require.Equal(t, outcomeStored, found["outcome"])
+	require.Equal(t, target.OutcomeStored, found["outcome"])
 	require.NotEmpty(t, found["valid_from"])
 	require.Empty(t, found["valid_until"])
 	e.after(time.Hour)
@@ -554,12 +556,12 @@ func TestNoDriftCheckIsPlannedThatARotationMakesNeedless(t *testing.T) {
 	e := configured(t)
 	e.write("config", "drift_check_period", "24h")
 	ref := connectorTarget(e.scheduled("hr", "rotation_period", "24h"))
-	require.Zero(t, e.state(ref).VerifyAt)
+	require.Zero(t, recheckAt(e.state(ref)))
 	e.write("connectors/hr", "rotation_period", "720h")
-	planned := e.state(ref).VerifyAt
+	planned := recheckAt(e.state(ref))
 	require.WithinDuration(t, e.clock.now().Add(24*time.Hour), planned, 24*time.Hour/10)
 	e.write("connectors/hr", "rotation_period", "48h")
-	require.Equal(t, planned, e.state(ref).VerifyAt, "it stays as planned")
+	require.Equal(t, planned, recheckAt(e.state(ref)), "it stays as planned")
 	e.after(50 * time.Hour)
-	require.True(t, e.state(ref).VerifyAt.Before(e.state(ref).NextRotation))
+	require.True(t, recheckAt(e.state(ref)).Before(e.state(ref).NextRotation))
 }

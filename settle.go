@@ -6,21 +6,15 @@ package c1
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-const (
-	retryBase = time.Minute
-	retryMax  = time.Hour
-	// recently is how long after a rotation it may not have been looked at yet.
-	recently = 2*longestRequestTimeout + 2*time.Minute
-	// busyRetry is how much later a target is settled that somebody else has.
-	busyRetry = time.Second
-)
+// busyRetry is how much later a target is settled that somebody else has.
+const busyRetry = time.Second
 
 // settled is what a settlement found.
 type settled struct {
@@ -45,21 +39,36 @@ func (o *settled) asked(err error) {
 	}
 }
 
-// turn waits until a request to C1 has room in the limits. Without it the state
-// stays as it is, and the look keeps its place.
-func (b *backend) turn(ctx context.Context, s *session, out *settled) (context.Context, error) {
-	turn, err := s.client.AwaitTurn(ctx)
+// concernsAll reports whether a failure says nothing of the one target: C1 is
+// out of reach, or refuses this mount's identity.
+func concernsAll(err error) bool {
+	e := c1api.AsError(err)
+	if e == nil {
+		return false
+	}
+	switch e.Reason {
+	case c1api.ReasonNotSent, c1api.ReasonUnavailable, c1api.ReasonRateLimited, c1api.ReasonIdentity:
+		return true
+	default:
+		return false
+	}
+}
+
+// awaitRoom waits until a request to C1 has room in the limits. Without it the state
+// stays as it is, and what is due keeps its place.
+func awaitRoom(ctx context.Context, s *session, out *settled) (context.Context, error) {
+	room, err := s.client.AwaitTurn(ctx)
 	if err != nil {
 		out.asked(err)
 	}
-	return turn, err
+	return room, err
 }
 
-// settle does whatever is due for the target of this name by its state: it closes an attempt
-// whose outcome is unknown, looks whether C1 still holds the current
-// credential, rotates by the schedule, and ends what is to be retired. It is
-// woken by a due entry, which its caller drops only when it returns nil. With
-// out.alone, what would concern all targets is taken for this one's own failure.
+// settle does whatever is due for the target of this name: it closes an attempt whose
+// outcome is unknown, looks whether C1 still holds the current credential, rotates by
+// the schedule, and ends what is to be retired. It is woken by a due entry, which its
+// caller drops only when it returns nil. With out.alone, what would concern all
+// targets is taken for this one's own failure.
 func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 	out.c1 = errNotAsked
 	if !b.work.enter() {
@@ -67,264 +76,201 @@ func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 	}
 	defer b.work.leave()
 
-	t, err := b.settleState(ctx, name, out)
+	t, err := b.tryTurn(ctx, name)
+	if errors.Is(err, errTaken) {
+		out.next = b.now().Add(busyRetry)
+		return nil
+	}
 	if err != nil || t == nil {
 		return err
 	}
-	if t.Ref.Kind == kindDecoy {
-		return b.retireDecoyCopies(ctx, t.Ref, out)
+	state, err := t.settle(ctx, out)
+	if err != nil || state.Ref.Kind == target.Decoy {
+		return err
 	}
-	return b.retireCredentials(ctx, t, out)
+	return b.retireCredentials(ctx, state, out)
 }
 
-// settleState settles what concerns the current version, under the target's
-// lock, and returns the state, or nil when there is none or somebody else has
-// its turn.
-func (b *backend) settleState(ctx context.Context, name string, out *settled) (*target, error) {
-	unlock, err := b.tryLockNamed(name)
-	if err != nil {
-		out.next = b.now().Add(busyRetry)
-		return nil, nil
-	}
-	defer unlock()
-	t, err := readTargetNamed(ctx, b.store, name)
-	if err != nil || t == nil {
-		return nil, err
-	}
-	out.about = t.Ref.String()
-	now := b.now()
-	replanned, err := b.replanned(ctx, t, now)
+// settle settles all that needs the target's turn, which it gives back, and returns
+// the state.
+func (t *turn) settle(ctx context.Context, out *settled) (*target.State, error) {
+	defer t.release()
+	out.about = t.ref.String()
+	now := t.now()
+	next, err := t.replanned(ctx, now)
 	if err != nil {
 		return nil, err
 	}
-	attemptDue := t.Attempt != nil && !t.Attempt.Settled && !now.Before(t.Attempt.SettleAt)
-	verifyDue := !t.VerifyAt.IsZero() && !now.Before(t.VerifyAt)
-	if attemptDue || verifyDue || t.Scheduled && (t.Trouble != nil || !now.Before(t.rotationAt())) {
-		s, err := b.session(ctx)
+	said := goOn
+	for range mostSteps {
+		switch step := next.Next(now); {
+		case !step.Due(now) || step.Do == target.Retire:
+			said = wait
+		case step.Do == target.Resolve:
+			next, said, err = t.resolve(ctx, next, out)
+		case step.Do == target.Look:
+			next, said, err = t.look(ctx, next, out)
+		default:
+			next, said, err = t.rotateByClock(ctx, next, out)
+		}
 		if err != nil {
 			return nil, err
 		}
-		t.historyLimit = s.config.HistoryLimit
-		if attemptDue {
-			b.settleAttempt(ctx, s, t, out)
-			verifyDue = verifyDue && !now.Before(t.VerifyAt) // it may have planned a later one
-		}
-		if verifyDue {
-			if err := b.lookAgain(ctx, s, t, out); err != nil {
-				return nil, err
-			}
-		}
-		stored, planned, err := b.rotateByClock(ctx, s, t, out)
-		if err != nil {
-			return nil, err
-		}
-		if planned {
-			return t, nil
-		}
-		if (attemptDue || verifyDue) && !stored {
-			return t, b.storeWithNextLook(ctx, t)
+		if said != goOn {
+			break
 		}
 	}
-	if replanned {
-		return t, b.storeWithNextLook(ctx, t)
+	switch {
+	case next != t.state:
+		err = t.save(ctx, next)
+	case said != planned:
+		err = t.plan(ctx, out)
 	}
-	if err := b.restoreIndex(ctx, t); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	next := t.nextLook()
-	now = b.now()
-	if dueNow := !next.After(now); !next.IsZero() && (dueNow || b.agenda.Listed(next)) {
-		// The entry that woke us stays until then. What is due even now waits
-		// for somebody or something.
-		if dueNow {
-			next = now.Add(busyRetry)
-		}
-		out.next = next
-		return t, nil
+	if t.ref.Kind == target.Decoy {
+		return t.state, t.retireCopies(ctx, out)
 	}
-	return t, b.putNextLook(ctx, t)
+	return t.state, nil
 }
 
-// replanned plans anew what a clock that was ahead has planned for a scheduled
-// target, and reports whether that changed the state.
-func (b *backend) replanned(ctx context.Context, t *target, now time.Time) (bool, error) {
-	if !t.Scheduled {
-		return false, nil
+// mostSteps is how many things are due for one target at most, one after the other:
+// its attempt, a look and a rotation.
+const mostSteps = 3
+
+// verdict is how a settlement goes on after one step.
+type verdict int
+
+const (
+	goOn    verdict = iota // with what is due next
+	wait                   // nothing else can be done now
+	planned                // nothing else is to be done, and what is next is planned
+)
+
+// plan sees to it that somebody comes for what is next, where nothing was stored
+// and with it planned.
+func (t *turn) plan(ctx context.Context, out *settled) error {
+	if err := t.restoreIndex(ctx, t.state); err != nil {
+		return err
 	}
-	bind, err := b.scheduledBinding(ctx, t.Ref, t.Binding)
+	now := t.now()
+	switch step := t.state.Next(now); {
+	case step.Due(now): // it waits for somebody or something
+		out.next = now.Add(busyRetry)
+		return nil
+	case step.Do != target.Nothing && t.agenda.Listed(step.At):
+		out.next = step.At // the entry that woke us stays until then
+		return nil
+	default:
+		return t.putNext(ctx, t.state)
+	}
+}
+
+// replanned is the state with what has to be planned anew: what a clock that was
+// ahead has planned, and what failed under another config.
+func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, error) {
+	if !t.state.Scheduled {
+		return t.state, nil
+	}
+	bind, err := t.scheduledBinding(ctx, t.ref, t.state.Binding)
 	if err != nil || bind == nil {
-		return false, err
+		return t.state, err
 	}
-	return t.replan(bind.Schedule, now), nil
+	next := t.state.Replanned(now, bind.Schedule)
+	if next.Failing == nil {
+		return next, nil
+	}
+	s, err := t.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return next.Retried(now, s.terms(bind)), nil
 }
 
-// rotateByClock rotates a scheduled target whose turn has come, and reports
-// whether that stored the state, and with it the due entry for the next look.
-func (b *backend) rotateByClock(ctx context.Context, s *session, t *target, out *settled) (stored, planned bool, err error) {
-	at := t.rotationAt()
-	early := b.now().Before(at) && (t.Trouble == nil || t.Trouble.Revision == s.config.Revision)
-	if at.IsZero() || early || b.System().Tainted() {
-		return false, false, nil
+// resolve decides an attempt that C1 can no longer commit late.
+func (t *turn) resolve(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
+	if !state.Resolvable() {
+		return state.Undecidable(), goOn, nil
 	}
-	bind, err := b.scheduledBinding(ctx, t.Ref, t.Binding)
+	s, err := t.session(ctx)
 	if err != nil {
-		return false, false, err
+		return nil, wait, err
+	}
+	room, err := awaitRoom(ctx, s, out)
+	if err != nil {
+		return state, wait, nil // no room: it is due as before
+	}
+	room, cancel := s.bound(room)
+	defer cancel()
+	found, err := s.client.DecoyExistence(room, t.ref.DecoyID)
+	out.asked(err)
+	if err != nil {
+		t.Logger().Warn("could not compare a decoy's fingerprint; trying again", "target", t.ref.String(), "error", err)
+		return state.Unseen(t.now()), goOn, nil
+	}
+	state = t.noteDecoy(ctx, state, found.Decoy)
+	return state.Decided(t.now(), s.terms(nil), seenDecoy(found)), goOn, nil
+}
+
+// rotateByClock rotates a scheduled target whose turn has come. The rotation stores
+// the state.
+func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
+	if t.System().Tainted() {
+		return state, wait, nil
+	}
+	s, err := t.session(ctx)
+	if err != nil {
+		return nil, wait, err
+	}
+	bind, err := t.scheduledBinding(ctx, t.ref, state.Binding)
+	if err != nil {
+		return nil, wait, err
 	}
 	if bind == nil {
 		// The process died while the binding was written or deleted.
-		t.unschedule()
-		return true, true, b.storeWithNextLook(ctx, t)
+		return state.Unscheduled(), goOn, nil
 	}
-	if err := s.serves(t.Tenant); err != nil {
-		t.troubled(s.config, b.now(), err)
-		return true, true, b.storeWithNextLook(ctx, t)
+	failed := func(cause error) *target.State {
+		return state.Failed(t.now(), s.terms(bind), cause.Error(), false)
 	}
-	turn, err := b.turn(ctx, s, out)
+	if err := s.serves(state.Tenant); err != nil {
+		return failed(err), wait, nil
+	}
+	room, err := awaitRoom(ctx, s, out)
 	if err != nil {
-		return false, false, b.life.Err()
+		return state, wait, t.life.Err()
 	}
-	shared, leads := b.shared.join(t.Ref, "")
+	shared, leads := t.shared.join(t.ref, "")
 	if !leads {
-		return false, false, nil // somebody who asked waits for this lock
+		return state, wait, nil // somebody who asked waits for this turn
 	}
-	err = b.safely(t.Ref, func() error {
-		return b.rotateShared(turn, shared, rotation{
-			session: s, target: t, origin: origin{Reason: t.clockReason()}, bind: bind, byClock: true, outcome: outcomeStored,
+	stored := t.state
+	t.state = state
+	err = t.safely(t.ref, func() error {
+		return t.rotateShared(room, &order{
+			session: s, origin: target.Origin{Reason: state.ClockReason()}, bind: bind, byClock: true, outcome: target.OutcomeStored, shared: shared,
 		})
 	})
-	b.shared.finish(t.Ref, shared, t, bind, err)
+	t.shared.finish(t.ref, shared, t.state, bind, err)
+	if t.state == state {
+		t.state = stored // nothing was stored
+	}
 	var full *userError
 	switch {
 	case err == nil:
 		out.asked(nil)
-		return true, true, nil
+		return t.state, planned, nil
 	case out.alone && concernsAll(err):
 		out.asked(err)
-		t.troubled(s.config, b.now(), err)
-		return true, true, b.storeWithNextLook(ctx, t)
+		state = t.state
+		return failed(err), wait, nil
 	case c1api.AsError(err) != nil:
 		out.asked(err)
-		return true, false, nil //nolint:nilerr // what C1 said is told in out; the state is stored
+		return t.state, wait, nil //nolint:nilerr // what C1 said is told in out; the state is stored
 	case errors.As(err, &full) && full.status == http.StatusTooManyRequests:
-		t.troubled(s.config, b.now(), err) // before C1 was asked
-		return true, true, b.storeWithNextLook(ctx, t)
+		return failed(err), wait, nil // before C1 was asked
 	default:
-		return false, false, err // storage
+		return nil, wait, err // storage
 	}
-}
-
-// clockReason is why the clock rotates.
-func (t *target) clockReason() string {
-	switch {
-	case t.Attempt != nil || t.FollowsUnknown && t.Current != nil && t.Current.Drifted != "":
-		return reasonRecovery
-	case !t.hasMaterial():
-		return reasonInitial
-	default:
-		return reasonSchedule
-	}
-}
-
-// settleAttempt decides an attempt that C1 can no longer commit late. A decoy's
-// fingerprint tells whether C1 rotated it; for anything else the outcome stays
-// unknown, and the target ambiguous, until the next rotation.
-func (b *backend) settleAttempt(ctx context.Context, s *session, t *target, out *settled) {
-	a := t.Attempt
-	if a.Unknown == "" {
-		a.Unknown = "the plugin or Vault stopped while C1 was being asked"
-	}
-	known := t.knownFingerprint()
-	if t.Ref.Kind != kindDecoy || known == "" {
-		a.Settled = true
-		return
-	}
-	ctx, err := b.turn(ctx, s, out)
-	if err != nil {
-		return
-	}
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	found, err := s.client.DecoyExistence(ctx, t.Ref.DecoyID)
-	out.asked(err)
-	b.noteDecoy(ctx, t, found.Decoy)
-	switch {
-	case err == nil && found.Gone:
-		a.Settled = true
-		a.Unknown = "the decoy is gone at C1 (" + found.Why + "); delete this binding"
-	case err != nil:
-		a.SettleAt = b.now().Add(retryIn(1))
-		b.Logger().Warn("could not compare a decoy's fingerprint; trying again", "target", t.Ref.String(), "error", err)
-	case differs(found.Decoy.FingerprintSHA256, known):
-		a.Settled = true
-		a.Unknown = "C1 rotated the decoy and the material was lost, so no planted copy matches it; rotate it again"
-	default:
-		t.addRecord(record{
-			origin: a.origin, Outcome: outcomeFailed, FinishedAt: b.now(),
-			Error: "C1 did not rotate: the decoy still shows the fingerprint from before",
-		})
-		t.Attempt = nil
-		// Should C1 be later than that, this mount's own request is what killed
-		// the current credential, or the one that a rotation puts in its place.
-		t.LateUntil = b.now().Add(s.config.settleTime())
-		t.VerifyAt, t.FollowsUnknown = t.LateUntil, true
-	}
-}
-
-// retryIn is the wait after the n-th failure in a row: exponential, jittered.
-func retryIn(failures int) time.Duration {
-	d := retryBase << min(failures-1, 6)
-	d = min(d, retryMax)
-	return d + time.Duration(rand.Int64N(int64(d/4))) //nolint:gosec // jitter, not a secret
-}
-
-// putNextLook writes the due entry for the next thing to do, if there is one.
-func (b *backend) putNextLook(ctx context.Context, t *target) error {
-	next := t.nextLook()
-	if next.IsZero() {
-		return nil
-	}
-	return b.lookAt(ctx, t.Ref, next)
-}
-
-// lookAt asks for a look at a target.
-func (b *backend) lookAt(ctx context.Context, ref targetRef, at time.Time) error {
-	name, err := b.nameOf(ctx, ref)
-	if err == nil {
-		_, err = b.agenda.Put(ctx, name, at)
-	}
-	return err
-}
-
-// change lets do change a target's state under its lock, and stores it with its
-// next due entry if do says so. Without a state do is not called.
-func (b *backend) change(ctx context.Context, ref targetRef, do func(*target) (store bool, err error)) error {
-	unlock, err := b.lockTarget(ctx, ref)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	t, err := readTarget(ctx, b.store, ref)
-	if err != nil || t == nil {
-		return err
-	}
-	store, err := do(t)
-	if err != nil || !store {
-		return err
-	}
-	return b.storeWithNextLook(ctx, t)
-}
-
-// storeWithNextLook writes the next due entry and then the state that relies on
-// it.
-func (b *backend) storeWithNextLook(ctx context.Context, t *target) error {
-	store, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	if err := b.putNextLook(store, t); err != nil {
-		return err
-	}
-	if err := writeTarget(store, b.store, t); err != nil {
-		return err
-	}
-	b.behind(ctx, t)
-	return nil
 }

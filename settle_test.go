@@ -16,6 +16,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func TestDecoyFingerprintTellsThatC1DidNotRotate(t *testing.T) {
@@ -23,10 +24,10 @@ func TestDecoyFingerprintTellsThatC1DidNotRotate(t *testing.T) {
 	e, _ := crash(t, "decoys/x", c1test.BeforeCommit)
 	before := e.c1.DecoyFingerprint(e.c1.Decoy(c1test.KindAccessToken))
 	e.after(2 * time.Minute)
-	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+	require.Equal(t, target.Ready, e.read("decoys/x").Data["state"])
 	require.Equal(t, true, e.read("status").Data["healthy"])
 	record := e.history("decoys/x")[0]
-	require.Equal(t, outcomeFailed, record["outcome"])
+	require.Equal(t, target.OutcomeFailed, record["outcome"])
 	require.Contains(t, record["error"], "did not rotate")
 	require.Equal(t, before, e.c1.DecoyFingerprint(e.c1.Decoy(c1test.KindAccessToken)))
 }
@@ -51,10 +52,10 @@ func TestUnknownOutcomeIsNotSettledBeforeC1CouldCommitLate(t *testing.T) {
 	gets := e.c1.Requests("getDecoy")
 	e.after(50 * time.Second)
 	require.Equal(t, gets, e.c1.Requests("getDecoy"))
-	require.Equal(t, attentionAmbiguous, e.read("decoys/bait").Data["state"])
+	require.Equal(t, target.AttentionAmbiguous, e.read("decoys/bait").Data["state"])
 	e.after(time.Minute + 15*time.Second)
 	require.Equal(t, gets+1, e.c1.Requests("getDecoy"))
-	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+	require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
 }
 
 func TestSettlingADecoyWaitsForC1(t *testing.T) {
@@ -63,9 +64,9 @@ func TestSettlingADecoyWaitsForC1(t *testing.T) {
 	e.write("config", "max_retries", 0)
 	e.c1.AddFault(c1test.Fault{Op: "getDecoy", Status: 503, Times: 1})
 	e.after(2 * time.Minute)
-	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
+	require.Equal(t, target.AttentionAmbiguous, e.read("decoys/x").Data["state"])
 	e.after(3 * time.Minute)
-	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+	require.Equal(t, target.Ready, e.read("decoys/x").Data["state"])
 }
 
 func TestSettlingADeletedDecoySaysSo(t *testing.T) {
@@ -95,11 +96,11 @@ func TestLateCommitIsNoticedByASecondLook(t *testing.T) {
 			e.c1.AddFault(c1test.Fault{Op: op, CommitLate: late, Times: 1})
 			e.refused(logical.ReadOperation, creds, nil)
 			e.vend(creds)
-			require.Equal(t, stateReady, e.read(path).Data["state"])
+			require.Equal(t, target.Ready, e.read(path).Data["state"])
 			close(late)
 			require.Eventually(t, func() bool { return e.c1.Changes(op) == 2 }, 10*time.Second, time.Millisecond)
 			e.after(3 * time.Minute)
-			require.Equal(t, attentionDrifted, e.read(path).Data["state"], "never healthy with a dead credential")
+			require.Equal(t, target.AttentionDrifted, e.read(path).Data["state"], "never healthy with a dead credential")
 			require.Equal(t, 1, e.read("status").Data["drifted"])
 			e.vend(creds)
 			require.Equal(t, true, e.read("status").Data["healthy"])
@@ -130,7 +131,7 @@ func TestSecondLookFindsNothingWrongOrComesBack(t *testing.T) {
 			require.Equal(t, looks+1, e.c1.Requests(get))
 			e.after(3 * time.Minute)
 			require.Equal(t, looks+2, e.c1.Requests(get))
-			require.Equal(t, stateReady, e.read(path).Data["state"])
+			require.Equal(t, target.Ready, e.read(path).Data["state"])
 			e.after(time.Hour)
 			require.Equal(t, looks+2, e.c1.Requests(get), "once is enough")
 		})
@@ -144,7 +145,7 @@ func TestOrphanEndsAtItsLeasesMaximum(t *testing.T) {
 	ref := e.bindConnector("hr", "ttl", "10m", "max_ttl", "2h")
 	resp := e.vend("connector-creds/hr")
 	e.restart()
-	require.Equal(t, outcomeIssued, e.history("connectors/hr")[0]["outcome"])
+	require.Equal(t, target.OutcomeIssued, e.history("connectors/hr")[0]["outcome"])
 	for range 11 {
 		e.after(10 * time.Minute)
 		require.True(t, e.alive(resp), "not before the lease's maximum")
@@ -152,17 +153,6 @@ func TestOrphanEndsAtItsLeasesMaximum(t *testing.T) {
 	e.after(15 * time.Minute)
 	require.Empty(t, e.c1.AliveCredentials(ref))
 	require.NotEmpty(t, e.history("connectors/hr")[0]["ended_at"])
-}
-
-func TestRetirementsAreRetriedMoreAndMoreSlowly(t *testing.T) {
-	t.Parallel()
-	for failures, least := range map[int]time.Duration{
-		1: time.Minute, 2: 2 * time.Minute, 4: 8 * time.Minute, 7: time.Hour, 1000: time.Hour,
-	} {
-		got := retryIn(failures)
-		require.GreaterOrEqual(t, got, least, failures)
-		require.Less(t, got, least+least/4+time.Second, failures)
-	}
 }
 
 func TestNothingRotatesBecauseAProcessStarted(t *testing.T) {
@@ -243,7 +233,7 @@ func TestMinuteThatCouldNotBeListedIsListedAgain(t *testing.T) {
 	}
 	e.storage.failWhen(nil)
 	require.NoError(t, e.b.tick(context.Background()))
-	require.NotEmpty(t, e.state(connectorTarget(e.c1.Connector())).Attempt.Unknown)
+	require.NotEmpty(t, e.state(connectorTarget(e.c1.Connector())).Attempt.Why)
 }
 
 // The process died inside the first round of writes: the attempt is stored,
@@ -258,9 +248,9 @@ func TestAttemptWithoutItsDueEntryIsSettledOnceSomebodyLooks(t *testing.T) {
 		require.NoError(t, e.b.agenda.Drop(ctx, minute, e.nameOf(ref)))
 	}
 	e.after(10 * time.Minute)
-	require.Equal(t, attentionAmbiguous, e.read("decoys/x").Data["state"])
+	require.Equal(t, target.AttentionAmbiguous, e.read("decoys/x").Data["state"])
 	e.after(time.Minute)
-	require.Equal(t, stateReady, e.read("decoys/x").Data["state"])
+	require.Equal(t, target.Ready, e.read("decoys/x").Data["state"])
 }
 
 func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
@@ -272,7 +262,7 @@ func TestPanicParksOneTargetAndSparesTheRest(t *testing.T) {
 	e.vend("connector-creds/hr")
 	e.vend("connector-creds/bad")
 	e.restart() // or nothing needs to be read
-	badKey := e.keyOf(targetKey(connectorTarget(bad)))
+	badKey := e.keyOf(stateKey(connectorTarget(bad)))
 	e.storage.failWhen(func(op, key string) bool {
 		if op == "get" && key == badKey {
 			panic("a bug")
@@ -333,28 +323,28 @@ func (e *engine) workerRuns() bool { return e.b.agenda.Running() }
 func TestTargetsAreFoundByTheirNamesInStorage(t *testing.T) {
 	t.Parallel()
 	e := newEngine(t)
-	seen := map[string]targetRef{}
-	for _, ref := range []targetRef{
-		{Kind: kindConnector, AppID: "2abc", ConnectorID: "3def"},
-		{Kind: kindConnector, AppID: "2abc3", ConnectorID: "def"},
-		{Kind: kindConnector, AppID: "3def", ConnectorID: "2abc"},
-		{Kind: kindConnector, AppID: "a:b=c", ConnectorID: "x@y~z+1"},
-		{Kind: kindDecoy, DecoyID: "4_g-h"},
-		{Kind: kindDecoy, DecoyID: "2abc,3def"},
+	seen := map[string]target.Ref{}
+	for _, ref := range []target.Ref{
+		{Kind: target.Connector, AppID: "2abc", ConnectorID: "3def"},
+		{Kind: target.Connector, AppID: "2abc3", ConnectorID: "def"},
+		{Kind: target.Connector, AppID: "3def", ConnectorID: "2abc"},
+		{Kind: target.Connector, AppID: "a:b=c", ConnectorID: "x@y~z+1"},
+		{Kind: target.Decoy, DecoyID: "4_g-h"},
+		{Kind: target.Decoy, DecoyID: "2abc,3def"},
 	} {
-		require.NoError(t, writeTarget(t.Context(), e.b.store, &target{Ref: ref}))
+		require.NoError(t, writeState(t.Context(), e.b.store, &target.State{Ref: ref}))
 		name := e.nameOf(ref)
 		require.Empty(t, seen[name], "%s has the name of another one", ref)
 		seen[name] = ref
-		got, err := readTargetNamed(t.Context(), e.b.store, name)
+		got, err := readStateNamed(t.Context(), e.b.store, name)
 		require.NoError(t, err)
 		require.Equal(t, ref, got.Ref)
 	}
-	got, err := readTargetNamed(t.Context(), e.b.store, "thing")
+	got, err := readStateNamed(t.Context(), e.b.store, "thing")
 	require.NoError(t, err)
 	require.Nil(t, got)
-	require.NoError(t, storedTarget.Write(t.Context(), e.b.store, targetNamed("thing"), &target{Ref: decoyTarget("x")}))
-	_, err = readTargetNamed(t.Context(), e.b.store, "thing")
+	require.NoError(t, storedState.Write(t.Context(), e.b.store, stateNamed("thing"), &target.State{Ref: decoyTarget("x")}))
+	_, err = readStateNamed(t.Context(), e.b.store, "thing")
 	require.True(t, store.Unreadable(err), "it lies in the place of another one")
 }
 
@@ -374,7 +364,7 @@ func TestWhatSettlingFindsPushesOutNothingThatWasIssued(t *testing.T) {
 	e.refused(logical.UpdateOperation, "decoy-creds/bait", nil)
 	e.after(5 * time.Minute)
 	e.b.work.wg.Wait()
-	require.Equal(t, outcomeFailed, e.history("decoys/bait")[0]["outcome"])
+	require.Equal(t, target.OutcomeFailed, e.history("decoys/bait")[0]["outcome"])
 	require.NotNil(t, pointer(first))
 	require.NotNil(t, pointer(second))
 
@@ -393,15 +383,15 @@ func TestTheSecondLookSurvivesADowntime(t *testing.T) {
 	late := make(chan struct{})
 	e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, CommitLate: late, Times: 1})
 	require.Equal(t, http.StatusConflict, e.refused(logical.UpdateOperation, "decoys/bait/rotate", nil).status)
-	require.False(t, e.state(decoyTarget(id)).VerifyAt.IsZero(), "the check is planned still")
+	require.False(t, recheckAt(e.state(decoyTarget(id))).IsZero(), "the check is planned still")
 	held := e.c1.DecoyFingerprint(id)
 	e.after(2 * time.Hour)
-	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"], "C1 has not rotated, as far as it shows")
+	require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"], "C1 has not rotated, as far as it shows")
 
 	close(late)
 	require.Eventually(t, func() bool { return e.c1.DecoyFingerprint(id) != held }, 10*time.Second, time.Millisecond)
 	e.after(2 * time.Minute)
 	e.after(2 * time.Minute)
-	require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+	require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
 	require.Equal(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"], "what readers hold is good")
 }

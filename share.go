@@ -7,15 +7,17 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // sharedRotation is one rotation of a scheduled binding, shared by all callers who
 // ask for one before C1 has answered.
 type sharedRotation struct {
 	done chan struct{}
-	err  error    // set before done is closed
-	t    *target  // the state as it was stored then; not changed any more
-	bind *binding // as it was then
+	err  error         // set before done is closed
+	t    *target.State // the state as it was stored then
+	bind *binding      // as it was then
 	// moved is the turn that was next before a caller rotated out of turn; zero
 	// if there was none.
 	moved time.Time
@@ -32,16 +34,16 @@ type sharedRotation struct {
 // sharedRotations are the rotations of scheduled bindings that callers may join.
 type sharedRotations struct {
 	mu   sync.Mutex
-	open map[targetRef]*sharedRotation
+	open map[target.Ref]*sharedRotation
 }
 
 // join returns the rotation to share. The caller that leads must carry it out and
 // finish it.
-func (s *sharedRotations) join(ref targetRef, placement string) (r *sharedRotation, leads bool) {
+func (s *sharedRotations) join(ref target.Ref, placement string) (r *sharedRotation, leads bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
-		s.open = map[targetRef]*sharedRotation{}
+		s.open = map[target.Ref]*sharedRotation{}
 	}
 	r = s.open[ref]
 	if r == nil {
@@ -57,7 +59,7 @@ func (s *sharedRotations) join(ref targetRef, placement string) (r *sharedRotati
 
 // close lets nobody else join: later callers start a new rotation. It returns the
 // placements of those who joined.
-func (s *sharedRotations) close(ref targetRef, r *sharedRotation) []string {
+func (s *sharedRotations) close(ref target.Ref, r *sharedRotation) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.open {
@@ -68,7 +70,7 @@ func (s *sharedRotations) close(ref targetRef, r *sharedRotation) []string {
 }
 
 // finish answers everybody who shares the rotation; only the first call counts.
-func (s *sharedRotations) finish(ref targetRef, r *sharedRotation, t *target, bind *binding, err error) {
+func (s *sharedRotations) finish(ref target.Ref, r *sharedRotation, t *target.State, bind *binding, err error) {
 	s.close(ref, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,13 +78,7 @@ func (s *sharedRotations) finish(ref targetRef, r *sharedRotation, t *target, bi
 		return
 	}
 	r.finished = true
-	if err == nil {
-		// What settle changes afterwards must not reach the answers.
-		state, cur := *t, *t.Current
-		state.Current = &cur
-		r.t = &state
-	}
-	r.bind, r.err = bind, err
+	r.t, r.bind, r.err = t, bind, err
 	close(r.done)
 }
 
@@ -94,7 +90,7 @@ type rotated struct {
 
 // rotateKept rotates a scheduled binding for a caller, or lets the caller share
 // the rotation that is under way.
-func (b *backend) rotateKept(ctx context.Context, ref targetRef, name string, asked origin) (*rotated, error) {
+func (b *backend) rotateKept(ctx context.Context, ref target.Ref, name string, asked target.Origin) (*rotated, error) {
 	r, leads := b.shared.join(ref, asked.Placement)
 	if leads {
 		if !b.work.enter() {
@@ -119,15 +115,16 @@ func (b *backend) rotateKept(ctx context.Context, ref targetRef, name string, as
 }
 
 // leadRotation carries a shared rotation out for the caller that leads it.
-func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targetRef, name string, asked origin) {
-	var t *target
+func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref target.Ref, name string, asked target.Origin) {
+	var state *target.State
 	var bind *binding
 	err := b.safely(ref, func() error {
-		unlock, err := b.lockTarget(ctx, ref)
+		t, err := b.takeTurn(ctx, ref)
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		defer t.release()
+		defer func() { state = t.state }()
 		if bind, err = b.scheduledBinding(ctx, ref, name); err != nil {
 			return err
 		}
@@ -138,33 +135,30 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 		if err != nil {
 			return err
 		}
-		if t, err = b.targetToRotate(ctx, s, ref, name); err != nil {
+		if err := t.claimedBy(s, name); err != nil {
 			return err
 		}
-		if rec := t.recordOfRequest(asked.RequestID); rec != nil && rec.Outcome == outcomeStored && rec.Version == t.Version && t.hasMaterial() {
+		rec, err := t.recordOfRequest(ctx, asked.RequestID)
+		if err != nil {
+			return err
+		}
+		if rec != nil && rec.Outcome == target.OutcomeStored && rec.Version == t.state.Version && t.state.HasMaterial() {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
-		r.moved = t.NextRotation
-		return b.rotateShared(ctx, r, rotation{
-			session: s, target: t, origin: asked, cooldown: bind.Cooldown, bind: bind, outcome: outcomeStored,
+		r.moved = t.state.NextRotation
+		return t.rotateShared(ctx, &order{
+			session: s, origin: asked, cooldown: bind.Cooldown, bind: bind, outcome: target.OutcomeStored, shared: r,
 		})
 	})
-	b.shared.finish(ref, r, t, bind, err)
+	b.shared.finish(ref, r, state, bind, err)
 }
 
-// rotateShared is the rotation itself, under the target's lock, for a caller as
-// for the clock. Whoever holds the lock finishes it.
-func (b *backend) rotateShared(ctx context.Context, shared *sharedRotation, r rotation) error {
-	ref := r.target.Ref
-	r.held = func(err error) { b.shared.finish(ref, shared, nil, nil, err) }
-	r.answered = func(a *attempt) {
-		for _, placement := range b.shared.close(ref, shared) {
-			a.Placement = joinPlacements(a.Placement, placement)
-		}
-	}
-	m, err := b.rotate(ctx, r)
+// rotateShared is the rotation itself, for a caller as for the clock. Whoever has the
+// turn finishes it.
+func (t *turn) rotateShared(ctx context.Context, o *order) error {
+	m, err := t.rotate(ctx, o)
 	if err == nil {
-		shared.warnings = m.Warnings
+		o.shared.warnings = m.Warnings
 	}
 	return err
 }
@@ -179,7 +173,7 @@ func joinPlacements(a, b string) string {
 
 // scheduledBinding reads a binding by name, and returns nil unless it has
 // rotate_on=schedule and points at this target.
-func (b *backend) scheduledBinding(ctx context.Context, ref targetRef, name string) (*binding, error) {
+func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name string) (*binding, error) {
 	bind, err := b.boundAs(ctx, ref, name)
 	if bind == nil || !bind.scheduled() {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // outage is a time in which C1 takes no connection.
@@ -27,10 +28,10 @@ type outage struct{ from, to time.Time }
 
 // plan is what one simulation is given.
 type plan struct {
-	refs      []targetRef
-	names     []string // under which storage knows them, and lists them in order; nil: their IDs
-	splays    []splay  // as their states have them; nil: any
-	schedule  schedule
+	refs      []target.Ref
+	names     []string       // under which storage knows them, and lists them in order; nil: their IDs
+	splays    []target.Splay // as their states have them; nil: any
+	schedule  target.Schedule
 	config    config
 	latency   time.Duration // of any request to C1
 	start     time.Time
@@ -49,7 +50,7 @@ func (p *plan) name(i int) string {
 	return p.refs[i].ConnectorID
 }
 
-func (p *plan) splay(i int) splay {
+func (p *plan) splay(i int) target.Splay {
 	if p.splays != nil {
 		return p.splays[i]
 	}
@@ -57,16 +58,16 @@ func (p *plan) splay(i int) splay {
 }
 
 // anySplay is a splay as if drawn, and the same in each run.
-func anySplay(ref targetRef) splay {
+func anySplay(ref target.Ref) target.Splay {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(ref.key())) // a hash takes everything
-	return splay(h.Sum32() >> 16)
+	_, _ = h.Write([]byte(ref.Key())) // a hash takes everything
+	return target.Splay(h.Sum32() >> 16)
 }
 
 // course is what came of it.
 type course struct {
 	plan
-	turns     map[targetRef][]time.Time // only with keep
+	turns     map[target.Ref][]time.Time // only with keep
 	rotations int
 	checks    int
 	perMinute []int32       // rotations begun, from the start on
@@ -102,8 +103,6 @@ type simulation struct {
 	pending []int32   // looks planned per minute and not done
 	waiting int32     // those of past minutes
 	minute  int       // since the start, counted so far
-	scratch target
-	current credential
 	bind    binding
 }
 
@@ -126,7 +125,7 @@ func simulate(p plan) *course {
 	s.perMinute, s.asked, s.backlog = make([]int32, minutes), make([]int32, minutes), make([]int32, minutes)
 	s.pending = make([]int32, minutes)
 	if p.keep {
-		s.turns = map[targetRef][]time.Time{}
+		s.turns = map[target.Ref][]time.Time{}
 	}
 	workers := min(p.config.RotationWorkers, c1api.BackgroundRequests(p.config.MaxConcurrentRequests))
 	s.agenda = agenda.New(context.Background(), agenda.Options{
@@ -234,7 +233,7 @@ func (s *simulation) count() {
 
 // plan stores when to look next, as the engine does.
 func (s *simulation) plan(i int32) {
-	at := s.target(i).nextLook()
+	at := nextAt(s.target(i))
 	_, err := s.agenda.Put(context.Background(), s.keys.of[i], at)
 	mustDo(err)
 	m := max(s.slot(at), s.minute)
@@ -244,18 +243,31 @@ func (s *simulation) plan(i int32) {
 	s.states[i].planned = m
 }
 
-// target is a state as the engine's own code takes it. It is good until the next
-// call.
-func (s *simulation) target(i int32) *target {
+// target is a state as the engine's own code takes it.
+func (s *simulation) target(i int32) *target.State {
 	st := s.states[i]
-	s.current = credential{RotatedAt: st.rotated}
-	s.scratch = target{Ref: s.refs[i], Splay: s.splay(int(i)), Scheduled: true, Current: &s.current, NextRotation: st.next, VerifyAt: st.verify}
-	return &s.scratch
+	t := &target.State{
+		Ref: s.refs[i], Splay: s.splay(int(i)), Scheduled: true, Current: &target.Credential{RotatedAt: st.rotated}, NextRotation: st.next,
+	}
+	if !st.verify.IsZero() {
+		t.Recheck = &target.Recheck{At: st.verify, Why: target.Periodic}
+	}
+	return t
 }
 
-func (s *simulation) remember(i int32, t *target) {
+// terms are what config and binding ask of each of them.
+func (s *simulation) terms() target.Terms {
+	return (&session{config: &s.config}).terms(&s.bind)
+}
+
+// rotatedNow is a state after a rotation that succeeds now.
+func (s *simulation) rotatedNow(t *target.State) *target.State {
+	return t.Begin(target.Origin{}, s.at).Succeeded(s.at, s.terms(), target.Result{})
+}
+
+func (s *simulation) remember(i int32, t *target.State) {
 	st := &s.states[i]
-	st.rotated, st.next, st.verify = t.Current.RotatedAt, t.NextRotation, t.VerifyAt
+	st.rotated, st.next, st.verify = t.Current.RotatedAt, t.NextRotation, recheckAt(t)
 }
 
 // writeBindings is the operator.
@@ -266,13 +278,12 @@ func (s *simulation) writeBindings() {
 		switch {
 		case s.firstTurn != nil:
 			t.NextRotation = s.firstTurn(s.created)
-			t.Current.RotatedAt = t.NextRotation.Add(t.NextRotation.Sub(s.schedule.after(t.NextRotation, t.Splay)))
-			s.steadyCheck(t)
+			t.Current.RotatedAt = t.NextRotation.Add(t.NextRotation.Sub(s.schedule.After(t.NextRotation, t.Splay)))
+			t = s.steadyCheck(t)
 		case s.rotated:
-			t.Current.RotatedAt = s.at
-			t.keep(&s.bind, &s.config, &material{}, nil)
+			t = s.rotatedNow(t)
 		default:
-			t.NextRotation = s.schedule.after(s.at, t.Splay)
+			t.NextRotation = s.schedule.After(s.at, t.Splay)
 		}
 		s.remember(i, t)
 		s.plan(i)
@@ -281,11 +292,12 @@ func (s *simulation) writeBindings() {
 
 // steadyCheck puts the next drift check of a target that was checked for long
 // anywhere in its period.
-func (s *simulation) steadyCheck(t *target) {
-	t.planCheck(s.config.checkEvery(&s.bind), s.at)
-	if !t.VerifyAt.IsZero() {
-		t.VerifyAt = s.at.Add(time.Duration(float64(t.VerifyAt.Sub(s.at)) * uniform(s.created)))
+func (s *simulation) steadyCheck(t *target.State) *target.State {
+	t, _ = t.LookReplanned(s.at, s.config.checkEvery(&s.bind))
+	if at := recheckAt(t); !at.IsZero() {
+		t.Recheck = &target.Recheck{At: s.at.Add(time.Duration(float64(at.Sub(s.at)) * uniform(s.created))), Why: target.Periodic}
 	}
+	return t
 }
 
 // dispatch hands out what is due, as the worker's loop does.
@@ -333,7 +345,7 @@ func (s *simulation) settle(e *agenda.Entry) {
 		return
 	}
 	var out agenda.Outcome
-	if next := s.target(i).nextLook(); s.agenda.Listed(next) {
+	if next := nextAt(s.target(i)); s.agenda.Listed(next) {
 		out.Next = next
 	}
 	s.agenda.Done(context.Background(), e, out, nil)
@@ -370,8 +382,7 @@ func (s *simulation) answer() {
 		switch {
 		case a.verify:
 			s.checks++
-			t.VerifyAt, t.CheckedAt = time.Time{}, s.at
-			t.planCheck(s.config.checkEvery(&s.bind), s.at)
+			t, _ = t.Observed(s.at, s.terms(), target.Seen{})
 			if !s.at.Before(t.NextRotation) {
 				s.remember(a.i, t)
 				s.ask(asking{e: a.e, i: a.i})
@@ -379,8 +390,7 @@ func (s *simulation) answer() {
 			}
 		default:
 			s.noteRotation(a, t)
-			t.VerifyAt, t.Current.RotatedAt = time.Time{}, s.at
-			t.keep(&s.bind, &s.config, &material{}, nil)
+			t = s.rotatedNow(t)
 		}
 		s.remember(a.i, t)
 		s.done(a.i)
@@ -399,7 +409,7 @@ func (s *simulation) done(i int32) {
 	}
 }
 
-func (s *simulation) noteRotation(a asking, t *target) {
+func (s *simulation) noteRotation(a asking, t *target.State) {
 	s.rotations++
 	s.tally(s.perMinute, a.sent)
 	late := a.sent.Sub(t.NextRotation)
@@ -496,7 +506,7 @@ func (d *dueStorage) List(_ context.Context, prefix string) ([]string, error) {
 
 // connectorsAt are n connectors of C1 with IDs as C1 makes them: 27 characters,
 // of which the first tell the second and the rest are random.
-func connectorsAt(n int) []targetRef {
+func connectorsAt(n int) []target.Ref {
 	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	random := rand.New(rand.NewPCG(1, 2))
 	id := func() string {
@@ -506,13 +516,13 @@ func connectorsAt(n int) []targetRef {
 		}
 		return string(b)
 	}
-	refs := make([]targetRef, n)
+	refs := make([]target.Ref, n)
 	app := id()
 	for i := range refs {
 		if i%100 == 0 {
 			app = id()
 		}
-		refs[i] = targetRef{Kind: kindConnector, AppID: app, ConnectorID: id()}
+		refs[i] = target.Ref{Kind: target.Connector, AppID: app, ConnectorID: id()}
 	}
 	return refs
 }
@@ -566,7 +576,7 @@ func (c *course) busiest(from, to time.Duration, slice int) float64 {
 func (c *course) meanPerMinute() float64 {
 	sum := 0.0
 	for i := range c.refs {
-		sum += 1 / c.schedule.after(c.start, c.splay(i)).Sub(c.start).Minutes()
+		sum += 1 / c.schedule.After(c.start, c.splay(i)).Sub(c.start).Minutes()
 	}
 	return sum
 }

@@ -7,11 +7,12 @@ import (
 	"context"
 	"maps"
 	"net/http"
-	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // credsFields are the inputs of a vend, of either kind.
@@ -29,7 +30,7 @@ func placementField() *framework.FieldSchema {
 // credsOperations are reading and writing a vend, of either kind. The read
 // carries no forwarding flag, since that of a scheduled binding changes nothing
 // and any node can answer it: vend itself sends the others on from a standby.
-func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
+func (b *backend) credsOperations(k target.Kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
 	fields = maps.Clone(fields)
 	maps.Copy(fields, storedFields())
 	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The material: new and shown this once, with a lease, or what Vault stores (rotate_on=schedule).", Fields: fields}}}
@@ -38,7 +39,7 @@ func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSche
 			Summary:   "Vend the " + string(k) + "'s material: what is stored (rotate_on=schedule), or new (rotate_on=read).",
 			Responses: vended,
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.vend(ctx, req, d, k, reasonRead)
+				return b.vend(ctx, req, d, k, target.ReasonRead)
 			}),
 		},
 		logical.UpdateOperation: &framework.PathOperation{
@@ -46,7 +47,7 @@ func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSche
 			Responses:    vended,
 			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate"},
 			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.vend(ctx, req, d, k, reasonWrite)
+				return b.vend(ctx, req, d, k, target.ReasonWrite)
 			}),
 			ForwardPerformanceStandby:   true,
 			ForwardPerformanceSecondary: true,
@@ -56,7 +57,7 @@ func (b *backend) credsOperations(k kind, fields map[string]*framework.FieldSche
 
 // vend hands a binding's material out: what is stored, or what it rotates for
 // this caller.
-func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.FieldData, k kind, reason string) (*logical.Response, error) {
+func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind, reason string) (*logical.Response, error) {
 	asked, err := askedOf(req, d, reason)
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	name := d.Get("name").(string)
 	writable := b.WriteSafeReplicationState()
 	bind, err := b.bindingToVend(ctx, k, name, reason)
-	plainRead := err == nil && bind.scheduled() && reason == reasonRead
+	plainRead := err == nil && bind.scheduled() && reason == target.ReasonRead
 	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
 	switch {
 	case plainRead && (writable || !wrapped):
@@ -87,10 +88,10 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 }
 
 // askedOf checks who asks for what.
-func askedOf(req *logical.Request, d *framework.FieldData, reason string) (origin, error) {
+func askedOf(req *logical.Request, d *framework.FieldData, reason string) (target.Origin, error) {
 	asked := originOf(req)
 	asked.Reason, asked.Placement = reason, d.Get("placement").(string)
-	if asked.Placement != "" && reason == reasonRead {
+	if asked.Placement != "" && reason == target.ReasonRead {
 		return asked, refuse("placement goes with a write, which keeps it in the record")
 	}
 	return asked, validLabel("placement", asked.Placement)
@@ -98,12 +99,12 @@ func askedOf(req *logical.Request, d *framework.FieldData, reason string) (origi
 
 // vendLeased rotates a binding's target for one owner and hands the new
 // material out with a lease.
-func (b *backend) vendLeased(ctx context.Context, k kind, name string, ref targetRef, asked origin) (*logical.Response, error) {
-	unlock, err := b.lockTarget(ctx, ref)
+func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, ref target.Ref, asked target.Origin) (*logical.Response, error) {
+	t, err := b.takeTurn(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer t.release()
 	// The binding may have changed while this caller waited for its turn.
 	bind, err := b.bindingToVend(ctx, k, name, asked.Reason)
 	if err != nil {
@@ -116,41 +117,30 @@ func (b *backend) vendLeased(ctx context.Context, k kind, name string, ref targe
 	if err != nil {
 		return nil, err
 	}
-	t, err := b.targetToRotate(ctx, s, ref, name)
-	if err != nil {
+	if err := t.claimedBy(s, name); err != nil {
 		return nil, err
 	}
 	if !b.work.enter() {
 		return nil, errStopping()
 	}
 	defer b.work.leave()
-	var lease terms
-	m, err := b.rotate(ctx, rotation{
-		session: s, target: t, origin: asked, bind: bind, cooldown: bind.Cooldown, outcome: outcomeIssued,
-		check: func() (err error) { lease, err = b.leaseTerms(bind); return err },
-		plan:  planFor(bind, &lease),
-	})
+	m, err := t.rotate(ctx, &order{session: s, origin: asked, bind: bind, cooldown: bind.Cooldown, outcome: target.OutcomeIssued})
 	if err != nil {
 		return nil, err
 	}
-	return b.vended(bind, t, m, lease.capped(b.now(), m.ExpiresAt))
+	return b.vended(bind, t.state, m, m.lease.capped(b.now(), m.ExpiresAt))
 }
 
-// targetToRotate reads a binding's target, whose lock the caller holds.
-func (b *backend) targetToRotate(ctx context.Context, s *session, ref targetRef, name string) (*target, error) {
-	t, err := readTarget(ctx, b.store, ref)
-	if err != nil {
-		return nil, err
+// claimedBy checks that a binding's target belongs to the configured tenant. One that
+// was never rotated may have no state yet.
+func (t *turn) claimedBy(s *session, name string) error {
+	if t.state == nil {
+		t.state = newState(t.ref).Claimed(name, s.config.tenant(), "")
 	}
-	if t == nil {
-		t = newTarget(ref)
-		t.Binding, t.Tenant = name, s.config.tenant()
+	if err := s.serves(t.state.Tenant); err != nil {
+		return refuse("%s: %s; write the binding again", name, err)
 	}
-	if err := s.serves(t.Tenant); err != nil {
-		return nil, refuse("%s: %s; write the binding again", name, err)
-	}
-	t.historyLimit = s.config.HistoryLimit
-	return t, nil
+	return nil
 }
 
 func errStopping() error {
@@ -158,37 +148,26 @@ func errStopping() error {
 }
 
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.
-func (b *backend) bindingToVend(ctx context.Context, k kind, name, reason string) (*binding, error) {
+func (b *backend) bindingToVend(ctx context.Context, k target.Kind, name, reason string) (*binding, error) {
 	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil {
 		return nil, err
 	}
-	bindings, creds := k.paths()
+	bindings, creds := pathsOf(k)
 	switch {
 	case bind == nil:
 		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
-	case reason == reasonRead && bind.RotateOn == rotateOnWrite:
+	case reason == target.ReasonRead && bind.RotateOn == rotateOnWrite:
 		return nil, refuse("%s/%s has rotate_on=write, so a read changes and returns nothing: write %s/%s to rotate", bindings, name, creds, name)
-	case reason == reasonRotate && !bind.scheduled():
+	case reason == target.ReasonRotate && !bind.scheduled():
 		return nil, refuse("%s/%s has rotate_on=%s, so whoever rotates it owns the new credential: write %s/%s", bindings, name, bind.RotateOn, creds, name)
 	default:
 		return bind, nil
 	}
 }
 
-// planFor plans the end of a vended credential, for when Vault never makes a
-// lease of it or gives the lease up.
-func planFor(bind *binding, l *terms) func(time.Time, *material) *retirement {
-	if bind.OnLeaseEnd == leaseEndKeep {
-		return nil
-	}
-	return func(now time.Time, m *material) *retirement {
-		return &retirement{At: now.Add(l.capped(now, m.ExpiresAt).maxTTL + retireSlack)}
-	}
-}
-
 // vended answers with the material and its lease.
-func (b *backend) vended(bind *binding, t *target, m *material, l terms) (*logical.Response, error) {
+func (b *backend) vended(bind *binding, t *target.State, m *material, l leaseTimes) (*logical.Response, error) {
 	data := maps.Clone(m.Data)
 	data["version"] = t.Version
 	resp := &logical.Response{Data: data}
@@ -202,7 +181,7 @@ func (b *backend) vended(bind *binding, t *target, m *material, l terms) (*logic
 		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
 	}
 	secret := b.Secret(secretTypeConnectorCreds)
-	if t.Ref.Kind == kindDecoy {
+	if t.Ref.Kind == target.Decoy {
 		secret = b.Secret(secretTypeDecoyCreds)
 	}
 	return attachLease(secret, resp, &lease{

@@ -13,6 +13,8 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // storedFields are what stored material carries beside itself: the fields by
@@ -53,8 +55,8 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 	if bind == nil || !bind.scheduled() {
 		return nil
 	}
-	t := storedTarget.Recall(b.store, targetKey(bind.Ref))
-	if t == nil || !t.hasMaterial() {
+	t := storedState.Recall(b.store, stateKey(bind.Ref))
+	if t == nil || !t.HasMaterial() {
 		return nil
 	}
 	b.hurryIfPlannedTooFar(bind, t)
@@ -63,11 +65,11 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 
 // hurryIfPlannedTooFar has a target settled now whose plan lies further ahead than
 // its schedule can say: nothing else would come to it before that time.
-func (b *backend) hurryIfPlannedTooFar(bind *binding, t *target) {
-	if !t.plannedTooFar(bind.Schedule, b.now()) {
+func (b *backend) hurryIfPlannedTooFar(bind *binding, t *target.State) {
+	if !t.PlannedTooFar(bind.Schedule, b.now()) {
 		return
 	}
-	if name, err := b.nameOf(b.life, t.Ref); err == nil {
+	if name, err := nameOf(b.life, b.store, t.Ref); err == nil {
 		b.agenda.Hurry(name, b.now())
 	}
 }
@@ -75,36 +77,36 @@ func (b *backend) hurryIfPlannedTooFar(bind *binding, t *target) {
 // vendStored answers a read of a scheduled binding. It takes no lock, writes
 // nothing and never asks C1.
 func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*logical.Response, error) {
-	t, err := readTarget(ctx, b.store, bind.Ref)
+	t, err := readState(ctx, b.store, bind.Ref)
 	if err != nil {
 		return nil, err
 	}
-	if t == nil || !t.hasMaterial() {
-		return nil, refuseUnrotated(t, bind.Ref.Kind, name)
+	if t == nil || !t.HasMaterial() {
+		return nil, refuseUnrotated(b.now(), t, bind.Ref.Kind, name)
 	}
 	b.hurryIfPlannedTooFar(bind, t)
 	return storedResponse(bind, t, b.now()), nil
 }
 
 // refuseUnrotated says why there is nothing to read yet, and the way out.
-func refuseUnrotated(t *target, k kind, name string) error {
+func refuseUnrotated(now time.Time, t *target.State, k target.Kind, name string) error {
 	when := "nothing rotates it by the clock"
 	if t != nil {
-		if next := t.nextLook(); !next.IsZero() {
-			when = "the first rotation is planned for " + rfc3339(next)
+		if step := t.Next(now); step.Do != target.Nothing {
+			when = "the first rotation is planned for " + rfc3339(step.At)
 		}
-		for _, problem := range t.problemList() {
+		for _, problem := range t.ProblemList() {
 			when += "; " + problem
 		}
 	}
-	bindings, creds := k.paths()
+	bindings, creds := pathsOf(k)
 	return refuse("%s/%s has no material yet: %s; write %s/%s to rotate now", bindings, name, when, creds, name)
 }
 
 // storedResponse answers with the stored material. Nothing of it is leased.
-func storedResponse(bind *binding, t *target, now time.Time) *logical.Response {
-	ttl, overdue := t.refetchIn(now)
-	period := bind.Schedule.periodSeconds(now)
+func storedResponse(bind *binding, t *target.State, now time.Time) *logical.Response {
+	ttl, overdue := refetchIn(t, now)
+	period := periodSeconds(bind.Schedule, now)
 	data := maps.Clone(t.Current.Material)
 	maps.Copy(data, map[string]any{
 		"version":             t.Version,
@@ -116,12 +118,12 @@ func storedResponse(bind *binding, t *target, now time.Time) *logical.Response {
 	if overdue {
 		resp.AddWarning(fmt.Sprintf("the rotation due at %s has not succeeded yet: read again in %d s", rfc3339(t.NextRotation), ttl))
 	}
-	if a := t.Attempt; a != nil && a.Unknown == "" {
+	if a := t.Attempt; a != nil && a.Phase == target.Asking {
 		resp.AddWarning("a rotation is under way: this credential may end any moment, read again soon")
 	}
-	problems := t.problems()
-	delete(problems, attentionRetiring) // of no interest to readers
-	for _, problem := range listProblems(problems) {
+	problems := t.Problems()
+	delete(problems, target.AttentionRetiring) // of no interest to readers
+	for _, problem := range target.ListProblems(problems) {
 		resp.AddWarning(problem)
 	}
 	if bind.WrapTTL > 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 func TestReadRotatesAndVendsALiveCredential(t *testing.T) {
@@ -44,7 +45,7 @@ func TestReadRotatesAndVendsALiveCredential(t *testing.T) {
 
 // The price of one leased rotation, exactly: two rounds of two storage writes,
 // one request to C1 once a token is there, and two writes behind the answer.
-func TestLeasedRotationCostsFourWritesInTwoRoundsAndOneRequest(t *testing.T) {
+func TestLeasedRotationCostsFiveWritesInTwoRoundsAndOneRequest(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
 	ref := e.bindConnector("hr")
@@ -74,11 +75,11 @@ func TestLeasedRotationCostsFourWritesInTwoRoundsAndOneRequest(t *testing.T) {
 		slices.Sort(out)
 		return out
 	}
-	require.Equal(t, []string{"due", "target"}, prefixes(first), "intent, before C1 is asked")
+	require.Equal(t, []string{"due", "record", "target"}, prefixes(first), "intent, before C1 is asked")
 	require.Equal(t, []string{"fingerprint", "target"}, prefixes(second), "outcome")
 	require.Equal(t, []string{"id", "id"}, prefixes(behind), "what nobody waits for")
 	require.Equal(t, 1, e.c1.Requests("")-requests)
-	require.Equal(t, e.keyOf(targetKey(connectorTarget(ref))), second[slices.IndexFunc(second, func(k string) bool { return strings.HasPrefix(k, targetPrefix) })])
+	require.Equal(t, e.keyOf(stateKey(connectorTarget(ref))), second[slices.IndexFunc(second, func(k string) bool { return strings.HasPrefix(k, targetPrefix) })])
 }
 
 func TestThousandFirstCallersShareOneToken(t *testing.T) {
@@ -350,7 +351,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			require.Equal(t, logical.ErrReadOnly, err, "bare, so that Vault recognises it")
 			require.Equal(t, rotations, e.c1.Requests(c1test.OpRotateConnector))
 			require.False(t, e.b.WriteSafeReplicationState())
-			require.Nil(t, storedBinding.Recall(e.b.store, bindingKey(kindConnector, "shared")))
+			require.Nil(t, storedBinding.Recall(e.b.store, bindingKey(target.Connector, "shared")))
 			require.Equal(t, 1, e.read("connector-creds/shared").Data["version"])
 		})
 	}
@@ -362,7 +363,7 @@ func TestTargetOfAnotherTenantIsNotRotated(t *testing.T) {
 	ref := e.bindConnector("hr")
 	state := e.state(connectorTarget(ref))
 	state.Tenant = "https://elsewhere.conductor.one"
-	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
+	require.NoError(t, writeState(context.Background(), e.b.store, state))
 	require.Contains(t, e.refused(logical.ReadOperation, "connector-creds/hr", nil).message, "elsewhere")
 }
 
@@ -371,10 +372,10 @@ func TestLiveLeasesOfOneTargetAreBounded(t *testing.T) {
 	e := configured(t)
 	ref := e.bindConnector("hr")
 	state := e.state(connectorTarget(ref))
-	for i := range maxPendingRetirements {
-		state.Retire = append(state.Retire, retirement{Version: -i - 1, At: e.clock.now().Add(time.Hour)})
+	for i := range target.MaxPendingRetirements {
+		state.Retire = append(state.Retire, target.Retirement{Version: -i - 1, At: e.clock.now().Add(time.Hour)})
 	}
-	require.NoError(t, writeTarget(context.Background(), e.b.store, state))
+	require.NoError(t, writeState(context.Background(), e.b.store, state))
 	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 	require.Equal(t, http.StatusTooManyRequests, f.status)
 	require.Contains(t, f.message, "max_ttl")
@@ -413,7 +414,7 @@ func TestRecordSaysWhoWhenAndWhyButNeverTheSecret(t *testing.T) {
 	require.NotEmpty(t, r["started_at"])
 	require.NotEmpty(t, r["ends_at"])
 
-	for _, key := range []string{e.keyOf(targetKey(connectorTarget(e.c1.Connector()))), e.keyOf(bindingKey(kindConnector, "hr"))} {
+	for _, key := range []string{e.keyOf(stateKey(connectorTarget(e.c1.Connector()))), e.keyOf(bindingKey(target.Connector, "hr"))} {
 		entry, err := e.storage.Get(context.Background(), key)
 		require.NoError(t, err)
 		for _, secret := range []string{resp.Data["client_secret"].(string)} {
@@ -443,7 +444,7 @@ func TestHistoryKeepsTheNewestAndCountsRepeatedFailures(t *testing.T) {
 	}
 	records = e.history("connectors/hr")
 	require.Len(t, records, 4, "three that were issued, and what failed before them")
-	require.Equal(t, outcomeFailed, records[3]["outcome"])
+	require.Equal(t, target.OutcomeFailed, records[3]["outcome"])
 	require.Len(t, e.must(logical.ReadOperation, "connectors/hr/history", fields("limit", 1)).Data["records"], 1)
 	require.Equal(t, http.StatusNotFound, e.refused(logical.UpdateOperation, "lookup",
 		fields("fingerprint_sha256", first.Data["fingerprint_sha256"])).status, "pruned with its record")

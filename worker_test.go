@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // inBubble runs a test in fake time, on an engine whose own worker runs.
@@ -221,7 +222,7 @@ func TestWhatWillNotHealIsTriedSlowlyAndToldWithItsReason(t *testing.T) {
 		require.Greater(t, asked, 10)
 		require.Less(t, asked, 40, "about once an hour")
 		got := e.read("connectors/hr").Data
-		require.Equal(t, attentionFailing, got["state"])
+		require.Equal(t, target.AttentionFailing, got["state"])
 		require.Contains(t, got["problems"].([]string)[0], "403")
 		status := e.read("status").Data
 		require.Equal(t, 1, status["failing"])
@@ -233,16 +234,16 @@ func TestWhatWillNotHealIsTriedSlowlyAndToldWithItsReason(t *testing.T) {
 		fault.Clear()
 		e.write("connectors/hr", "metadata", map[string]any{"a": "b"})
 		pass(time.Second)
-		require.Equal(t, stateReady, e.read("connectors/hr").Data["state"], "a rewritten binding is tried at once")
+		require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"], "a rewritten binding is tried at once")
 
 		fault = e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, Status: 404})
 		pass(2 * time.Hour)
-		require.Equal(t, attentionFailing, e.read("connectors/hr").Data["state"])
+		require.Equal(t, target.AttentionFailing, e.read("connectors/hr").Data["state"])
 		fault.Clear()
 		e.write("config", "max_retries", 0)
 		pass(time.Second)
-		require.Equal(t, stateReady, e.read("connectors/hr").Data["state"], "and after a rewritten config")
-		require.Nil(t, e.state(connectorTarget(ref)).Trouble)
+		require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"], "and after a rewritten config")
+		require.Nil(t, e.state(connectorTarget(ref)).Failing)
 	})
 }
 
@@ -276,7 +277,7 @@ func TestDriftIsNoticedAndNeverRotatedAway(t *testing.T) {
 		e.c1.RotateDecoy(id)
 		pass(25 * time.Hour)
 		for _, path := range []string{"connectors/hr", "decoys/bait"} {
-			require.Equal(t, attentionDrifted, e.read(path).Data["state"])
+			require.Equal(t, target.AttentionDrifted, e.read(path).Data["state"])
 			require.Contains(t, e.stored(strings.Replace(path, "s/", "-creds/", 1)).Warnings[0], "somebody else rotated it")
 		}
 		require.Equal(t, 2, e.read("status").Data["drifted"])
@@ -315,7 +316,7 @@ func TestRestoredSnapshotIsNoticed(t *testing.T) {
 		e.storage.swap(snapshot)
 		e.run()
 		pass(time.Minute)
-		require.Equal(t, attentionDrifted, e.read("connectors/hr").Data["state"])
+		require.Equal(t, target.AttentionDrifted, e.read("connectors/hr").Data["state"])
 		require.Equal(t, 2, e.c1.Requests(c1test.OpRotateConnector))
 	})
 }
@@ -335,15 +336,15 @@ func TestUnknownOutcomeIsRotatedAgainAndLookedAtOnceMore(t *testing.T) {
 		require.LessOrEqual(t, resp.Data["ttl"], int64(30))
 
 		pass(2*defaultRequestTimeout - 2*time.Second)
-		require.Equal(t, attentionAmbiguous, e.read("connectors/hr").Data["state"], "C1 may still commit it")
+		require.Equal(t, target.AttentionAmbiguous, e.read("connectors/hr").Data["state"], "C1 may still commit it")
 		pass(5 * time.Second)
-		require.Equal(t, stateReady, e.read("connectors/hr").Data["state"])
+		require.Equal(t, target.Ready, e.read("connectors/hr").Data["state"])
 		require.True(t, e.alive(e.stored("connector-creds/hr")))
-		require.True(t, e.state(connectorTarget(ref)).FollowsUnknown)
+		require.True(t, followsUnknown(e.state(connectorTarget(ref))))
 		looks := e.c1.Requests(c1test.OpGetConnectorCredential)
 		pass(3 * time.Minute)
 		require.Equal(t, looks+1, e.c1.Requests(c1test.OpGetConnectorCredential))
-		require.False(t, e.state(connectorTarget(ref)).FollowsUnknown)
+		require.False(t, followsUnknown(e.state(connectorTarget(ref))))
 	})
 }
 
@@ -367,7 +368,7 @@ func TestLateCommitIsHealedByTheSecondLook(t *testing.T) {
 			require.False(t, e.alive(e.stored("connector-creds/hr")))
 			pass(3 * time.Minute)
 			require.True(t, e.alive(e.stored("connector-creds/hr")))
-			require.Equal(t, reasonRecovery, e.history("connectors/hr")[0]["reason"])
+			require.Equal(t, target.ReasonRecovery, e.history("connectors/hr")[0]["reason"])
 			require.Equal(t, true, e.read("status").Data["healthy"])
 		})
 	}
@@ -380,7 +381,7 @@ func TestDecoyWhoseFingerprintIsUnchangedIsNotRotatedAgain(t *testing.T) {
 		e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, DropBefore: true, Times: 1})
 		e.refused(logical.UpdateOperation, "decoys/bait/rotate", nil)
 		pass(2 * time.Minute)
-		require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
+		require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
 		require.Equal(t, 1, e.c1.Changes(c1test.OpRotateDecoy))
 
 		e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateDecoy, DropAfter: true, Times: 1})
@@ -411,14 +412,14 @@ func TestCommitAfterTheSettleTimeIsHealedByTheSecondLook(t *testing.T) {
 					e.refused(logical.UpdateOperation, "decoys/bait/rotate", nil)
 				}
 				pass(2*defaultRequestTimeout + time.Second)
-				require.Equal(t, stateReady, e.read("decoys/bait").Data["state"])
-				require.Equal(t, outcomeFailed, e.history("decoys/bait")[failed]["outcome"])
+				require.Equal(t, target.Ready, e.read("decoys/bait").Data["state"])
+				require.Equal(t, target.OutcomeFailed, e.history("decoys/bait")[failed]["outcome"])
 				close(gate)
 				pass(time.Second)
 				require.NotEqual(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"])
 				pass(2*defaultRequestTimeout + 10*time.Second)
 				require.Equal(t, e.c1.DecoyFingerprint(id), e.stored("decoy-creds/bait").Data["fingerprint_sha256"])
-				require.Equal(t, reasonRecovery, e.history("decoys/bait")[0]["reason"])
+				require.Equal(t, target.ReasonRecovery, e.history("decoys/bait")[0]["reason"])
 				require.Equal(t, true, e.read("status").Data["healthy"])
 			})
 		})
@@ -440,7 +441,7 @@ func TestMaterialThatStorageRefusesIsHeldUntilItIsStored(t *testing.T) {
 		require.Equal(t, statusOutcomeUnknown, f.status)
 		require.Contains(t, f.message, "held in memory")
 		pass(20 * time.Second)
-		require.NotEqual(t, stateReady, e.read("connectors/hr").Data["state"])
+		require.NotEqual(t, target.Ready, e.read("connectors/hr").Data["state"])
 		e.storage.failWhen(nil)
 		pass(time.Minute)
 		require.True(t, e.alive(e.stored("connector-creds/hr")))
@@ -465,7 +466,7 @@ func TestHeldMaterialThatDiesWithTheProcessIsRotatedAgain(t *testing.T) {
 		e.refused(logical.UpdateOperation, "connectors/hr/rotate", nil)
 		e.run()
 		e.storage.failWhen(nil)
-		require.NotEqual(t, stateReady, e.read("connectors/hr").Data["state"])
+		require.NotEqual(t, target.Ready, e.read("connectors/hr").Data["state"])
 		pass(3 * time.Minute)
 		require.True(t, e.alive(e.stored("connector-creds/hr")))
 		require.Equal(t, 3, e.c1.Changes(c1test.OpRotateConnector))
@@ -517,11 +518,11 @@ func TestLookWaitsForABusyTargetAcrossMinutes(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(e *engine) {
 		ref := e.bindConnector("hr", "rotate_on", "schedule", "rotation_schedule", "0 * * * *")
-		unlock, err := e.b.lockTarget(context.Background(), connectorTarget(ref))
+		held, err := e.b.takeTurn(context.Background(), connectorTarget(ref))
 		require.NoError(t, err)
 		pass(time.Until(instant(t, e.read("connectors/hr").Data["next_rotation"])) + 150*time.Second)
 		require.Len(t, e.rotations(), 1)
-		unlock()
+		held.release()
 		pass(2 * busyRetry)
 		require.Len(t, e.rotations(), 2)
 	})
@@ -535,9 +536,9 @@ func TestPanicOfOneTargetLeavesTheOthersAlone(t *testing.T) {
 		for id := range names {
 			mad = id
 		}
-		bind, err := readBinding(context.Background(), e.disk(), kindConnector, names[mad])
+		bind, err := readBinding(context.Background(), e.disk(), target.Connector, names[mad])
 		require.NoError(t, err)
-		madKey := e.keyOf(targetKey(bind.Ref))
+		madKey := e.keyOf(stateKey(bind.Ref))
 		e.storage.failWhen(func(op, key string) bool {
 			if op == "put" && key == madKey {
 				panic("storage gone mad")
@@ -579,7 +580,7 @@ func TestOneTargetsRefusalNeverPausesAnothers(t *testing.T) {
 				}
 				require.GreaterOrEqual(t, len(e.rotations()), 19*12)
 				require.Equal(t, false, e.read("status").Data["healthy"])
-				require.NotEqual(t, stateReady, e.read("connectors/" + names[bad]).Data["state"])
+				require.NotEqual(t, target.Ready, e.read("connectors/" + names[bad]).Data["state"])
 				require.NotEmpty(t, e.read("connectors/" + names[bad]).Data["problems"])
 				fault.Clear()
 				pass(90 * time.Minute)

@@ -1,0 +1,68 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+// Between two tries to store material that is held.
+const (
+	holdFirst   = time.Second
+	holdLongest = 30 * time.Second
+)
+
+// holdUntilStored keeps the material of a scheduled target in memory, which is
+// the only place it exists in, until storage takes it or the plugin stops. To
+// revoke it would be worse: the credential before it may be dead already.
+func (t *turn) holdUntilStored(ctx context.Context, o *order, next *target.State, attemptMinute int64, cause error) error {
+	failed := failWith(statusOutcomeUnknown,
+		"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); it is held in memory and stored as soon as storage takes it", t.ref, cause)
+	t.Logger().Error("holding material that storage refuses", "target", t.ref.String(), "version", next.Version, "error", cause)
+	if o.shared != nil {
+		t.shared.finish(t.ref, o.shared, nil, nil, failed) // nobody has to wait for that
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(t.life, cancel)()
+	steps := backoff.NewExponentialBackOff()
+	steps.InitialInterval, steps.MaxInterval = holdFirst, holdLongest
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		mine, err := t.stillMine(ctx, next)
+		if err == nil && !mine {
+			return struct{}{}, backoff.Permanent(errors.New("another node has settled it meanwhile"))
+		}
+		if err == nil {
+			err = t.storeKept(ctx, next, attemptMinute)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(steps), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		t.Logger().Error("gave up material that storage refused; the attempt is settled by rotating again",
+			"target", t.ref.String(), "version", next.Version, "error", err)
+		return failed
+	}
+	t.announce(ctx, next.Newest)
+	return nil
+}
+
+// stillMine reports whether the stored state waits for this outcome, or holds it
+// already.
+func (t *turn) stillMine(ctx context.Context, next *target.State) (bool, error) {
+	stored, err := readState(ctx, t.store, t.ref)
+	switch {
+	case err != nil || stored == nil:
+		return false, err
+	case stored.Attempt != nil:
+		return stored.Attempt.ID == next.Newest.ID, nil
+	default:
+		return stored.Version == next.Version && stored.Current != nil && stored.Current.RotatedAt.Equal(next.Current.RotatedAt), nil
+	}
+}

@@ -1,0 +1,84 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package target
+
+import "time"
+
+// Claimed gives the target to a binding. baseline is the fingerprint that C1 shows
+// for a decoy; "" if it was not asked.
+func (s *State) Claimed(binding, tenant, baseline string) *State {
+	n := s.next()
+	n.Binding, n.Tenant = binding, tenant
+	if n.Current == nil && baseline != "" {
+		n.Baseline = baseline
+	}
+	return n
+}
+
+// Released takes the target from its binding, which was deleted: nobody is left to
+// be told of drift, and nothing rotates it. ends are what is to be ended now beside
+// what is planned.
+func (s *State) Released(now time.Time, ends []Retirement) *State {
+	n := s.next()
+	n.Binding = ""
+	n.unschedule()
+	n.Recheck = nil
+	for _, end := range ends {
+		end.At = now
+		n.plan(end)
+	}
+	return n
+}
+
+// Unscheduled forgets all that a scheduled target has. The credential itself stays
+// at C1 as it is.
+func (s *State) Unscheduled() *State {
+	n := s.next()
+	n.unschedule()
+	return n
+}
+
+func (s *State) unschedule() {
+	s.Scheduled, s.NextRotation, s.Recovers, s.Failing = false, time.Time{}, false, nil
+	if s.HasMaterial() {
+		s.Current = copyOf(s.Current)
+		s.Current.Material = nil
+	}
+}
+
+// ComesToBeScheduled makes the target one that the clock rotates, at first at the
+// given time, and by the schedule if that is zero. A rotation that is asked for at
+// once may come sooner.
+func (s *State) ComesToBeScheduled(now time.Time, schedule Schedule, first time.Time) *State {
+	n := s.next()
+	n.unschedule()
+	n.Scheduled, n.NextRotation = true, first
+	if first.IsZero() {
+		n.NextRotation = schedule.After(now, n.Splay)
+	}
+	return n
+}
+
+// Rescheduled plans the next turn by a schedule that has changed.
+func (s *State) Rescheduled(now time.Time, schedule Schedule) *State {
+	n := s.next()
+	if n.HasMaterial() {
+		n.NextRotation = schedule.NextTurn(n.Current, n.Splay, now)
+	} else {
+		n.NextRotation = schedule.After(now, n.Splay)
+	}
+	return n
+}
+
+// Hurried makes a rotation that fails due at once: what has just changed may be what
+// it waited for.
+func (s *State) Hurried(now time.Time) *State {
+	if s.Failing == nil {
+		return s
+	}
+	n := s.next()
+	n.Failing = copyOf(s.Failing)
+	n.Failing.NextTry = now
+	return n
+}

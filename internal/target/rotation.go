@@ -1,0 +1,184 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package target
+
+import "time"
+
+// Terms are what config and binding ask of a target.
+type Terms struct {
+	// SettleTime is how long after it was sent C1 may still commit a request.
+	SettleTime time.Duration
+	// CheckEvery is the time between two looks; 0 is never.
+	CheckEvery time.Duration
+	// Revision of the config.
+	Revision string
+	// Schedule, GracePeriod and Scheduled are the binding's.
+	Schedule    Schedule
+	GracePeriod time.Duration
+	Scheduled   bool
+}
+
+// Result is what C1 has made.
+type Result struct {
+	Outcome      string // OutcomeIssued, OutcomeStored or OutcomeDiscarded
+	CredentialID string
+	ClientID     string
+	Fingerprint  string
+	ExpiresAt    time.Time
+	Drifted      string // how it differs from what C1 shows
+	Warning      string
+	Material     map[string]any // for the readers of a scheduled binding
+	EndsAt       time.Time      // when the engine ends it at the latest; zero: never
+}
+
+// Begin opens an attempt, which C1 can commit until commitBy. An older open attempt
+// is superseded, on record. The newest record becomes an entry of its own in the
+// same round, so that no outcome can tear it.
+func (s *State) Begin(o Origin, commitBy time.Time) *State {
+	n := s.next()
+	if open := s.Attempt; open != nil {
+		why := open.Why
+		if open.Phase == Asking {
+			why = interrupted
+		}
+		n.add(Record{Origin: open.Origin, Outcome: OutcomeSuperseded, FinishedAt: o.StartedAt, Error: why})
+		n.lateCommit(later(open.CommitBy, commitBy))
+	}
+	n.file(false)
+	n.Attempt = &Attempt{Origin: o, Phase: Asking, CommitBy: commitBy, NextTry: commitBy}
+	return n
+}
+
+// lateCommit plans the look after which a late commit can no longer happen.
+func (s *State) lateCommit(at time.Time) {
+	if s.Recheck != nil && s.Recheck.Why == LateCommit {
+		at = later(at, s.Recheck.At)
+	}
+	s.Recheck = &Recheck{At: at, Why: LateCommit}
+}
+
+// Succeeded closes the attempt: C1 has rotated. The credential before it ends by
+// grace_period, and the next turn is planned.
+func (s *State) Succeeded(now time.Time, t Terms, r Result) *State {
+	n := s.next()
+	previous := s.Current
+	n.Version++
+	n.Attempt, n.Failing, n.Recovers = nil, nil, false
+	if again := s.Recheck; again != nil && (again.Why != LateCommit || !now.Before(again.At)) {
+		n.Recheck = nil
+	}
+	n.Current = &Credential{
+		Binding: s.Attempt.Binding, CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint,
+		RotatedAt: now, ExpiresAt: r.ExpiresAt, Drifted: r.Drifted,
+	}
+	n.add(Record{
+		Origin: s.Attempt.Origin, Version: n.Version, Outcome: r.Outcome, FinishedAt: now,
+		CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint,
+		ExpiresAt: r.ExpiresAt, EndsAt: r.EndsAt, Warning: r.Warning,
+	})
+	if !r.EndsAt.IsZero() {
+		n.plan(Retirement{Version: n.Version, Binding: s.Attempt.Binding, CredentialID: r.CredentialID, At: r.EndsAt})
+	}
+	if !t.Scheduled {
+		n.unschedule()
+		n.planLook(t.CheckEvery, now)
+		return n
+	}
+	n.Scheduled, n.Current.Material = true, r.Material
+	n.NextRotation = t.Schedule.NextTurn(n.Current, n.Splay, now)
+	n.planLook(t.CheckEvery, now)
+	n.planEndOf(previous, s.Version, now.Add(t.GracePeriod), t.GracePeriod)
+	return n
+}
+
+// planEndOf plans the end of the credential before a scheduled rotation, unless a
+// lease owns its end or it has ended.
+func (s *State) planEndOf(previous *Credential, version int, at time.Time, grace time.Duration) {
+	if previous == nil || previous.CredentialID == "" || grace == 0 || s.PlannedEnd(version) >= 0 || !previous.EndedAt.IsZero() {
+		return
+	}
+	s.plan(Retirement{Version: version, Binding: previous.Binding, CredentialID: previous.CredentialID, At: at})
+}
+
+// Refused records that C1 did not rotate. It is a transition of the state from
+// before Begin: what the attempt would have superseded is as open as before.
+func (s *State) Refused(now time.Time, o Origin, why string) *State {
+	n := s.next()
+	n.add(Record{Origin: o, Outcome: OutcomeFailed, FinishedAt: now, Error: why})
+	return n
+}
+
+// Placed notes where the copies of all who share the attempt go.
+func (s *State) Placed(placement string) *State {
+	n := s.next()
+	n.Attempt = copyOf(s.Attempt)
+	n.Attempt.Placement = placement
+	return n
+}
+
+// Unknown leaves the attempt open: C1 may have rotated, or may do so yet.
+func (s *State) Unknown(why string) *State {
+	n := s.next()
+	n.Attempt = copyOf(s.Attempt)
+	n.Attempt.Phase, n.Attempt.Why = Unknown, why
+	return n
+}
+
+// lasting says how many steps later in the row of waits a failure begins that will
+// hardly heal by itself.
+const lasting = 3
+
+// Failed plans the next try of a scheduled rotation that did not succeed. What C1
+// refuses is tried slowly from the start; an unknown outcome is tried again as soon
+// as C1 can no longer commit it, the first time.
+func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State {
+	n := s.next()
+	f := Failing{Since: now}
+	if s.Failing != nil {
+		f = *s.Failing
+	}
+	f.Failures++
+	f.Error, f.Revision = why, t.Revision
+	switch unknown = unknown && s.Attempt != nil; {
+	case unknown && f.Failures == 1:
+		f.NextTry = s.Attempt.CommitBy
+	case unknown:
+		f.NextTry = later(s.Attempt.CommitBy, now.Add(s.Splay.retryIn(f.Failures-1)))
+	default:
+		f.NextTry = now.Add(s.Splay.retryIn(f.Failures + lasting))
+	}
+	n.Failing = &f
+	return n
+}
+
+// Retried makes a rotation that fails due at once, if it failed under another
+// config.
+func (s *State) Retried(now time.Time, t Terms) *State {
+	if s.Failing == nil || s.Failing.Revision == t.Revision || !s.Failing.NextTry.After(now) {
+		return s
+	}
+	n := s.next()
+	n.Failing = copyOf(s.Failing)
+	n.Failing.NextTry = now
+	return n
+}
+
+// Undelivered notes that the newest version's caller has gone: its planned end is
+// now. What C1 cannot end by itself stays as it is.
+func (s *State) Undelivered(now time.Time) *State {
+	n := s.next()
+	if n.Current != nil {
+		n.Current = copyOf(s.Current)
+		n.Current.Undelivered = true
+	}
+	if n.Newest != nil && n.Newest.Version == n.Version {
+		n.changeNewest(func(r *Record) { r.Outcome = OutcomeUndelivered })
+	}
+	n.dropEnd(s.Version)
+	if n.Ref.Kind == Connector && n.Current != nil {
+		// on_lease_end=keep spares what somebody holds; this nobody does.
+		n.plan(Retirement{Version: s.Version, Binding: n.Current.Binding, CredentialID: n.Current.CredentialID, At: now})
+	}
+	return n
+}

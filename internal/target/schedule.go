@@ -1,0 +1,108 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package target
+
+import (
+	"time"
+
+	"github.com/c1-community/vault-plugin-c1/internal/crontab"
+)
+
+// ShortestRotationPeriod is the shortest rotation_period.
+const ShortestRotationPeriod = time.Minute
+
+// Schedule says when a binding's target is rotated by the clock. At most one of the
+// two is set; neither means that only callers rotate it.
+type Schedule struct {
+	Period time.Duration `json:"rotation_period,omitempty"`
+	Cron   string        `json:"rotation_schedule,omitempty"`
+}
+
+// After is the first turn after a rotation at the given time, zero if there is none.
+// A period's turn is early by the target's splay and never late, so that bindings
+// that were written together drift apart; a cron turn is exact, since somebody chose
+// it.
+func (s Schedule) After(rotated time.Time, early Splay) time.Time {
+	switch {
+	case s.Cron != "":
+		turns, err := crontab.Parse(s.Cron)
+		if err != nil {
+			return time.Time{} // it was checked when it was written
+		}
+		return turns.Next(rotated)
+	case s.Period > 0:
+		return rotated.Add(s.Period - early.Of(s.Period/10))
+	default:
+		return time.Time{}
+	}
+}
+
+// NextTurn is when a credential is replaced by the clock: by the schedule as it is
+// from a time on, but before the credential expires at C1. A period counts from the
+// rotation, whenever it was changed. It is zero if only callers rotate.
+func (s Schedule) NextTurn(cur *Credential, early Splay, from time.Time) time.Time {
+	if s.Cron == "" {
+		from = cur.RotatedAt
+	}
+	next := s.After(from, early)
+	if next.IsZero() || cur.ExpiresAt.IsZero() {
+		return next
+	}
+	life := cur.ExpiresAt.Sub(cur.RotatedAt)
+	if last := cur.RotatedAt.Add(max(life-life/10, ShortestRotationPeriod/2)); last.Before(next) {
+		return last
+	}
+	return next
+}
+
+// Latest is the latest time that the next turn can lie at, zero if there is none.
+func (s Schedule) Latest(now time.Time) time.Time {
+	if s.Period > 0 {
+		return now.Add(s.Period)
+	}
+	return s.After(now, 0)
+}
+
+// PlannedTooFar reports whether a rotation is planned for later than its schedule
+// can say now: a clock that was ahead for a moment planned it.
+func (s *State) PlannedTooFar(schedule Schedule, now time.Time) bool {
+	at, latest := s.RotationAt(), schedule.Latest(now)
+	if s.Failing != nil {
+		latest = now.Add(2 * retryMax)
+	}
+	return !at.IsZero() && !latest.IsZero() && at.After(latest)
+}
+
+// Replanned plans anew what is planned too far ahead.
+func (s *State) Replanned(now time.Time, schedule Schedule) *State {
+	if !s.Scheduled || !s.PlannedTooFar(schedule, now) {
+		return s
+	}
+	n := s.Hurried(now).next()
+	n.NextRotation = schedule.After(now, s.Splay)
+	return n
+}
+
+// Splay is how early a target's turns are, in 65,536ths of what they may be. It is
+// drawn at random when the state is made, so that nobody can tell from the rhythm of
+// an entry which target it is, and stays the same.
+type Splay uint16
+
+// Of returns that share of a time, in whole seconds.
+func (s Splay) Of(most time.Duration) time.Duration {
+	return most / time.Second * time.Duration(s) / (1 << 16) * time.Second
+}
+
+const (
+	retryBase = time.Minute
+	retryMax  = time.Hour
+)
+
+// retryIn is the wait after the n-th failure in a row: exponential, and another one
+// for each target.
+func (s Splay) retryIn(failures int) time.Duration {
+	d := retryBase << min(failures-1, 6)
+	d = min(d, retryMax)
+	return d + s.Of(d/4)
+}

@@ -1,0 +1,209 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package target_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+// world is a history of one target: its state, and what C1 holds.
+type world struct {
+	*rapid.T
+	now    time.Time
+	terms  target.Terms
+	s      *target.State
+	before *target.State // of the attempt that is open
+	filed  map[target.Place]target.Record
+	steps  int
+	minted int    // rotations that C1 has made
+	live   string // what C1 holds
+	late   string // what C1 will hold when it commits late, until commitBy
+}
+
+// take makes a state the current one, as the drivers do: what it counts is filed, and
+// the state before is as it was.
+func (w *world) take(n *target.State) {
+	for _, f := range n.Unfiled() {
+		w.filed[f.Place] = *f.Record
+	}
+	w.s = n.Copy()
+}
+
+// pure says that a transition leaves the state that it is given as it is.
+func (w *world) pure(transition func(*target.State) *target.State) {
+	w.steps++
+	if w.steps%8 != 0 { // it costs more than the transition
+		w.take(transition(w.s))
+		return
+	}
+	before, err := json.Marshal(w.s)
+	require.NoError(w, err)
+	s := w.s
+	n := transition(s)
+	after, err := json.Marshal(s)
+	require.NoError(w, err)
+	require.Equal(w, string(before), string(after))
+	w.take(n)
+}
+
+func (w *world) begin() {
+	if w.s.Full() {
+		return
+	}
+	w.before = w.s
+	commitBy := w.now.Add(w.terms.SettleTime)
+	w.pure(func(s *target.State) *target.State {
+		return s.Begin(target.Origin{
+			ID: fmt.Sprint(w.now.UnixNano()), Binding: "b", Reason: target.ReasonWrite,
+			RequestID: fmt.Sprint(w.now.UnixNano()), StartedAt: w.now,
+		}, commitBy)
+	})
+	require.Equal(w, target.Asking, w.s.Attempt.Phase)
+}
+
+func (w *world) mint() string {
+	w.minted++
+	return fmt.Sprint("secret ", w.minted)
+}
+
+// rotate is one rotation with one of its outcomes.
+func (w *world) rotate(t *rapid.T) {
+	w.begin()
+	if w.s.Attempt == nil {
+		return
+	}
+	switch rapid.SampledFrom([]string{"ok", "ok", "refused", "lost", "committed", "late", "died"}).Draw(t, "outcome") {
+	case "ok":
+		w.live, w.late = w.mint(), ""
+		result := target.Result{Outcome: target.OutcomeStored, Fingerprint: w.live, CredentialID: w.live, Material: map[string]any{"secret": w.live}}
+		if !w.terms.Scheduled {
+			result.Outcome, result.EndsAt = target.OutcomeIssued, w.now.Add(time.Hour)
+		}
+		w.pure(func(s *target.State) *target.State { return s.Succeeded(w.now, w.terms, result) })
+		require.Nil(w, w.s.Attempt)
+	case "refused":
+		o, before := w.s.Attempt.Origin, w.before
+		w.pure(func(*target.State) *target.State { return before.Refused(w.now, o, "no") })
+		require.Equal(w, before.Attempt, w.s.Attempt, "what would have been superseded is as open as before")
+	case "committed":
+		w.live, w.late = w.mint(), ""
+		w.pure(func(s *target.State) *target.State { return s.Unknown("lost") })
+	case "late":
+		w.late = w.mint()
+		w.pure(func(s *target.State) *target.State { return s.Unknown("late") })
+	case "lost":
+		w.pure(func(s *target.State) *target.State { return s.Unknown("lost") })
+	}
+}
+
+// settle does what Next says, as the driver does.
+func (w *world) settle(t *rapid.T) {
+	step := w.s.Next(w.now)
+	if !step.Due(w.now) {
+		return
+	}
+	switch step.Do {
+	case target.Resolve:
+		require.False(w, w.now.Before(w.s.Attempt.CommitBy), "C1 may still commit it")
+		switch {
+		case !w.s.Resolvable():
+			w.pure((*target.State).Undecidable)
+			require.Equal(w, target.Lost, w.s.Attempt.Phase)
+		case rapid.Bool().Draw(t, "C1 is away"):
+			w.pure(func(s *target.State) *target.State { return s.Unseen(w.now) })
+		default:
+			w.pure(func(s *target.State) *target.State {
+				return s.Decided(w.now, w.terms, target.Seen{Fingerprint: w.live})
+			})
+		}
+	case target.Look:
+		require.Nil(w, w.s.Attempt)
+		seen := target.Seen{Fingerprint: w.live}
+		if w.s.Current != nil && target.Differs(w.live, w.s.Current.Fingerprint) {
+			seen.Drift = "another one"
+		}
+		w.pure(func(s *target.State) *target.State { n, _ := s.Observed(w.now, w.terms, seen); return n })
+	case target.Rotate:
+		require.True(w, w.s.Scheduled)
+		w.rotate(t)
+		if a := w.s.Attempt; a != nil || w.s.RotationAt().Before(w.now) {
+			unknown := a != nil
+			w.pure(func(s *target.State) *target.State { return s.Failed(w.now, w.terms, "no", unknown) })
+		}
+	case target.Retire:
+		var failure error
+		if rapid.Bool().Draw(t, "C1 refuses") {
+			failure = errors.New("no")
+		}
+		for _, r := range w.s.DueEnds(w.now) {
+			w.pure(func(s *target.State) *target.State { return s.Retired(w.now, r.Version, failure) })
+		}
+	}
+}
+
+// pass lets time pass, and C1 commit late.
+func (w *world) pass(t *rapid.T) {
+	w.now = w.now.Add(time.Duration(rapid.IntRange(1, 600).Draw(t, "seconds")) * time.Second)
+	if w.late != "" {
+		w.live, w.late = w.late, ""
+	}
+}
+
+// check is what holds after each step.
+func (w *world) check() {
+	s := w.s
+	for _, class := range []target.Class{target.ClassIssued, target.ClassOther} {
+		shelf := s.Shelf(class)
+		for n := shelf.First; n < shelf.Next; n++ {
+			r, ok := w.filed[target.Place{Class: class, Number: n}]
+			require.True(w, ok, "record %d of class %s is counted and not there", n, class)
+			require.Equal(w, class, r.Class())
+		}
+	}
+	if s.Scheduled {
+		require.NotEqual(w, target.Nothing, s.Next(w.now).Do, "nobody will come again")
+	}
+	dead := s.Current != nil && w.live != s.Current.Fingerprint
+	if dead && w.late == "" && s.Health(w.now) == target.Ready {
+		require.NotNil(w, s.Recheck, "it is ready, dead, and nobody will look")
+	}
+	if w.steps%8 == 0 {
+		raw, err := json.Marshal(s)
+		require.NoError(w, err)
+		require.Less(w, len(raw)-150*len(s.Retire), 1500, "%s", raw)
+	}
+}
+
+func TestNoHistoryOfAStateLosesAnything(t *testing.T) {
+	t.Parallel()
+	for name, scheduled := range map[string]bool{"scheduled": true, "leased": false} {
+		for _, ref := range []target.Ref{{Kind: target.Decoy, DecoyID: "d"}, {Kind: target.Connector, AppID: "a", ConnectorID: "c"}} {
+			t.Run(name+" "+string(ref.Kind), func(t *testing.T) {
+				t.Parallel()
+				rapid.Check(t, func(rt *rapid.T) {
+					w := &world{T: rt, now: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), filed: map[target.Place]target.Record{}}
+					w.terms = target.Terms{SettleTime: time.Minute, CheckEvery: 6 * time.Hour, Scheduled: scheduled}
+					w.s = target.New(ref, 1000).Claimed("b", "https://t", "")
+					if scheduled {
+						w.terms.Schedule, w.terms.GracePeriod = target.Schedule{Period: time.Hour}, 10*time.Minute
+						w.s = w.s.ComesToBeScheduled(w.now, w.terms.Schedule, w.now)
+					}
+					rt.Repeat(map[string]func(*rapid.T){
+						"rotate": w.rotate, "settle": w.settle, "settle again": w.settle, "time": w.pass,
+						"": func(*rapid.T) { w.check() },
+					})
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,61 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+const (
+	longestRotationPeriod = 10 * 365 * 24 * time.Hour
+
+	// manualRefetch is what readers of a binding that nobody rotates by the
+	// clock are told: nobody knows when a person will.
+	manualRefetch = 5 * time.Minute
+
+	// A reader that comes while a rotation is overdue or open is asked to come
+	// again after a time between these two.
+	overdueRefetchLeast = 10 * time.Second
+	overdueRefetchMost  = 30 * time.Second
+
+	// lateAfter is how long after its time a rotation counts as overdue.
+	lateAfter = 10 * time.Second
+)
+
+// refetchIn is how many seconds a reader may keep what it has read: until the
+// next turn, and for a short time if that is overdue or an attempt is open. It
+// is never less than a second: Vault Agent would spin.
+func refetchIn(t *target.State, now time.Time) (secs int64, overdue bool) {
+	short := seconds(overdueRefetchLeast + rand.N(overdueRefetchMost-overdueRefetchLeast+time.Second)) //nolint:gosec // jitter, not a secret
+	if t.Attempt != nil {
+		return short, false
+	}
+	next := t.RotationAt()
+	if next.IsZero() {
+		return seconds(manualRefetch), false
+	}
+	left := next.Sub(now)
+	if left <= 0 {
+		return short, true
+	}
+	return secondsUp(left), false
+}
+
+// secondsUp are whole seconds, rounded up: who comes back then is not too early.
+func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }
+
+// periodSeconds is what readers are told as rotation_period.
+func periodSeconds(s target.Schedule, now time.Time) int64 {
+	switch {
+	case s.Cron != "":
+		return max(1, secondsUp(s.Latest(now).Sub(now)))
+	case s.Period > 0:
+		return seconds(s.Period)
+	default:
+		return seconds(manualRefetch)
+	}
+}
