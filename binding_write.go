@@ -117,7 +117,7 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target.St
 	}
 	now, every := b.now(), w.session.config.checkEvery(w.bind)
 	if w.bind.scheduled() {
-		next, _ = planSchedule(next, w, now).LookReplanned(now, every)
+		next = planSchedule(next, w, now).LookReplanned(now, every)
 		return next, inTurn(func() error { return t.save(ctx, next) }, store)
 	}
 	if next.Scheduled {
@@ -127,10 +127,10 @@ func (b *backend) storeBinding(ctx context.Context, w *bindingWrite) (*target.St
 		if next.HasMaterial() {
 			w.resp.AddWarning(fmt.Sprintf("the stored material of version %d is removed from Vault; the credential itself stays alive at C1 until a rotation ends it there", next.Version))
 		}
-		next, _ = next.Unscheduled().LookReplanned(now, every)
+		next = next.Unscheduled().LookReplanned(now, every)
 		return next, t.save(ctx, next)
 	}
-	if next, _ = next.LookReplanned(now, every); next != t.state {
+	if next = next.LookReplanned(now, every); next != t.state {
 		if err := t.save(ctx, next); err != nil {
 			return nil, err
 		}

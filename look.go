@@ -28,14 +28,15 @@ func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*ta
 	if err != nil {
 		return nil, wait, err
 	}
-	room, err := awaitRoom(ctx, s, out)
-	if err != nil {
-		return state, wait, nil // no room: it is due as before
+	var seen target.Seen
+	var decoy *c1api.Decoy
+	asked, err := ask(ctx, s, out, func(ctx context.Context) (err error) {
+		seen, decoy, err = see(ctx, s.client, state)
+		return err
+	})
+	if !asked {
+		return state, wait, nil
 	}
-	room, cancel := s.bound(room)
-	defer cancel()
-	seen, decoy, err := see(room, s.client, state)
-	out.asked(err)
 	if err != nil {
 		t.Logger().Warn("could not look at a target again; trying later", "target", t.ref.String(), "error", err)
 		return state.Unseen(t.now()), goOn, nil

@@ -104,7 +104,6 @@ func (b *backend) replanBinding(ctx context.Context, k target.Kind, name string)
 		if err != nil || cfg == nil || t.state.Binding != name {
 			return t.state, err
 		}
-		next, _ := t.state.LookReplanned(b.now(), cfg.checkEvery(bind))
-		return next, nil
+		return t.state.LookReplanned(b.now(), cfg.checkEvery(bind)), nil
 	})
 }

@@ -64,6 +64,20 @@ func awaitRoom(ctx context.Context, s *session, out *settled) (context.Context, 
 	return room, err
 }
 
+// ask asks C1 something once there is room for it. asked is false if there was none:
+// then the state stays as it is.
+func ask(ctx context.Context, s *session, out *settled, question func(context.Context) error) (asked bool, err error) {
+	room, err := awaitRoom(ctx, s, out)
+	if err != nil {
+		return false, nil // it is told in out
+	}
+	room, cancel := s.bound(room)
+	defer cancel()
+	err = question(room)
+	out.asked(err)
+	return true, err
+}
+
 // settle does whatever is due for the target of this name: it closes an attempt whose
 // outcome is unknown, looks whether C1 still holds the current credential, rotates by
 // the schedule, and ends what is to be retired. It is woken by a due entry, which its
@@ -197,14 +211,14 @@ func (t *turn) resolve(ctx context.Context, state *target.State, out *settled) (
 	if err != nil {
 		return nil, wait, err
 	}
-	room, err := awaitRoom(ctx, s, out)
-	if err != nil {
-		return state, wait, nil // no room: it is due as before
+	var found c1api.Existence
+	asked, err := ask(ctx, s, out, func(ctx context.Context) (err error) {
+		found, err = s.client.DecoyExistence(ctx, t.ref.DecoyID)
+		return err
+	})
+	if !asked {
+		return state, wait, nil
 	}
-	room, cancel := s.bound(room)
-	defer cancel()
-	found, err := s.client.DecoyExistence(room, t.ref.DecoyID)
-	out.asked(err)
 	if err != nil {
 		t.Logger().Warn("could not compare a decoy's fingerprint; trying again", "target", t.ref.String(), "error", err)
 		return state.Unseen(t.now()), goOn, nil
@@ -231,11 +245,11 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		// The process died while the binding was written or deleted.
 		return state.Unscheduled(), goOn, nil
 	}
-	failed := func(cause error) *target.State {
+	failed := func(state *target.State, cause error) *target.State {
 		return state.Failed(t.now(), s.terms(bind), cause.Error(), false)
 	}
 	if err := s.serves(state.Tenant); err != nil {
-		return failed(err), wait, nil
+		return failed(state, err), wait, nil
 	}
 	room, err := awaitRoom(ctx, s, out)
 	if err != nil {
@@ -263,13 +277,12 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		return t.state, planned, nil
 	case out.alone && concernsAll(err):
 		out.asked(err)
-		state = t.state
-		return failed(err), wait, nil
+		return failed(t.state, err), wait, nil
 	case c1api.AsError(err) != nil:
 		out.asked(err)
 		return t.state, wait, nil //nolint:nilerr // what C1 said is told in out; the state is stored
 	case errors.As(err, &full) && full.status == http.StatusTooManyRequests:
-		return failed(err), wait, nil // before C1 was asked
+		return failed(state, err), wait, nil // before C1 was asked
 	default:
 		return nil, wait, err // storage
 	}

@@ -293,7 +293,7 @@ func (s *simulation) writeBindings() {
 // steadyCheck puts the next drift check of a target that was checked for long
 // anywhere in its period.
 func (s *simulation) steadyCheck(t *target.State) *target.State {
-	t, _ = t.LookReplanned(s.at, s.config.checkEvery(&s.bind))
+	t = t.LookReplanned(s.at, s.config.checkEvery(&s.bind))
 	if at := recheckAt(t); !at.IsZero() {
 		t.Recheck = &target.Recheck{At: s.at.Add(time.Duration(float64(at.Sub(s.at)) * uniform(s.created))), Why: target.Periodic}
 	}

@@ -49,16 +49,13 @@ func (s *State) Decided(now time.Time, t Terms, seen Seen) *State {
 // until the next rotation.
 func (s *State) Undecidable() *State {
 	n := s.next()
-	n.lose(s.Attempt.Why)
+	n.lose(s.Attempt.unknown())
 	return n
 }
 
 // lose notes that only a new rotation helps.
 func (s *State) lose(why string) {
 	s.Attempt = copyOf(s.Attempt)
-	if s.Attempt.Phase == Asking && why == "" {
-		why = interrupted
-	}
 	s.Attempt.Phase, s.Attempt.Why = Lost, why
 }
 
@@ -71,10 +68,7 @@ func (s *State) Unseen(now time.Time) *State {
 		return n
 	}
 	n.Attempt = copyOf(s.Attempt)
-	n.Attempt.NextTry = at
-	if n.Attempt.Phase == Asking {
-		n.Attempt.Phase, n.Attempt.Why = Unknown, interrupted
-	}
+	n.Attempt.Phase, n.Attempt.Why, n.Attempt.NextTry = Unknown, s.Attempt.unknown(), at
 	return n
 }
 
@@ -132,18 +126,18 @@ func (s *State) planLook(every time.Duration, now time.Time) {
 	}
 }
 
-// LookReplanned plans the next look by a period that may be another one now, and
-// reports whether that moved it. The look after a late commit stays where it is.
-func (s *State) LookReplanned(now time.Time, every time.Duration) (n *State, moved bool) {
+// LookReplanned plans the next look by a period that may be another one now. The look
+// after a late commit stays where it is.
+func (s *State) LookReplanned(now time.Time, every time.Duration) *State {
 	if s.Recheck != nil && s.Recheck.Why == LateCommit {
-		return s, false
+		return s
 	}
-	n = s.next()
+	n := s.next()
 	n.Recheck = nil
 	n.planLook(every, now)
 	before, after := s.Recheck, n.Recheck
 	if before != nil && after != nil && before.At.Equal(after.At) || before == nil && after == nil {
-		return s, false
+		return s
 	}
-	return n, true
+	return n
 }

@@ -38,11 +38,7 @@ type Result struct {
 func (s *State) Begin(o Origin, commitBy time.Time) *State {
 	n := s.next()
 	if open := s.Attempt; open != nil {
-		why := open.Why
-		if open.Phase == Asking {
-			why = interrupted
-		}
-		n.add(Record{Origin: open.Origin, Outcome: OutcomeSuperseded, FinishedAt: o.StartedAt, Error: why})
+		n.add(Record{Origin: open.Origin, Outcome: OutcomeSuperseded, FinishedAt: o.StartedAt, Error: open.unknown()})
 		n.lateCommit(later(open.CommitBy, commitBy))
 	}
 	n.file(false)
@@ -88,14 +84,16 @@ func (s *State) Succeeded(now time.Time, t Terms, r Result) *State {
 	n.Scheduled, n.Current.Material = true, r.Material
 	n.NextRotation = t.Schedule.NextTurn(n.Current, n.Splay, now)
 	n.planLook(t.CheckEvery, now)
-	n.planEndOf(previous, s.Version, now.Add(t.GracePeriod), t.GracePeriod)
+	if t.GracePeriod > 0 {
+		n.planEndOf(previous, s.Version, now.Add(t.GracePeriod))
+	}
 	return n
 }
 
 // planEndOf plans the end of the credential before a scheduled rotation, unless a
 // lease owns its end or it has ended.
-func (s *State) planEndOf(previous *Credential, version int, at time.Time, grace time.Duration) {
-	if previous == nil || previous.CredentialID == "" || grace == 0 || s.PlannedEnd(version) >= 0 || !previous.EndedAt.IsZero() {
+func (s *State) planEndOf(previous *Credential, version int, at time.Time) {
+	if previous == nil || previous.CredentialID == "" || s.PlannedEnd(version) >= 0 || !previous.EndedAt.IsZero() {
 		return
 	}
 	s.plan(Retirement{Version: version, Binding: previous.Binding, CredentialID: previous.CredentialID, At: at})
@@ -158,10 +156,7 @@ func (s *State) Retried(now time.Time, t Terms) *State {
 	if s.Failing == nil || s.Failing.Revision == t.Revision || !s.Failing.NextTry.After(now) {
 		return s
 	}
-	n := s.next()
-	n.Failing = copyOf(s.Failing)
-	n.Failing.NextTry = now
-	return n
+	return s.Hurried(now)
 }
 
 // Undelivered notes that the newest version's caller has gone: its planned end is

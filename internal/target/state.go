@@ -79,7 +79,14 @@ const (
 	Lost    Phase = "lost"    // C1 was asked, or cannot be; only a new rotation helps
 )
 
-const interrupted = "the plugin or Vault stopped while C1 was being asked"
+// unknown says why the attempt's outcome is unknown, once nobody waits for C1's answer
+// any more.
+func (a *Attempt) unknown() string {
+	if a.Phase == Asking {
+		return "the plugin or Vault stopped while C1 was being asked"
+	}
+	return a.Why
+}
 
 // Credential is what is known of the newest rotation's credential. The material
 // itself is kept for scheduled targets only.
@@ -304,14 +311,10 @@ func (s *State) Unattended(now time.Time) bool {
 
 // Ambiguity says why an attempt's outcome is unknown, or "".
 func (s *State) Ambiguity(now time.Time) string {
-	switch {
-	case s.Unattended(now):
-		return interrupted
-	case s.Attempt != nil && s.Attempt.Phase != Asking:
-		return s.Attempt.Why
-	default:
+	if s.Attempt == nil || s.Attempt.Phase == Asking && !s.Unattended(now) {
 		return ""
 	}
+	return s.Attempt.unknown()
 }
 
 // HasMaterial reports whether readers of a scheduled binding can be served.
