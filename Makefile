@@ -8,12 +8,12 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench tools/lint tools/vault tools/vuln
-CODE    := . e2e e2e/bench
+MODULES := . e2e e2e/bench tools/lint tools/structure tools/vault tools/vuln
+CODE    := . e2e e2e/bench tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit e2e soak bench bench-full scale lint lint-config lint-go lint-modules lint-shell lint-docs \
-        vuln fmt cover docs clean
+.PHONY: help build demo dev test unit e2e soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs \
+        vuln fmt structure cover docs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,7 @@ test: unit e2e ## run every test, with the race detector
 unit: ## run the unit tests, and random histories by the thousand
 	$(GOTEST) ./...
 	cd e2e/bench && $(GOTEST) ./report
+	cd tools/structure && $(GOTEST) .
 	@# The race detector makes a history twenty times dearer.
 	go test -count=1 -run '^TestNoHistoryLosesACredential$$' .
 
@@ -52,7 +53,7 @@ bench-full: build bin/vault ## the same with more rounds and up to 100,000 bindi
 scale: ## play a year of 1,000,000 bindings; writes the tables of docs/scale.md (some minutes)
 	go test -run '^$$' -bench '^BenchmarkAYearOfAMillionBindings$$' -benchtime 1x -timeout 1h . -args -scale.write docs/scale.md
 
-lint: lint-config lint-go lint-modules lint-shell lint-docs ## check code, scripts, go.mod files and generated docs
+lint: lint-config lint-go lint-structure lint-modules lint-shell lint-docs ## check code, scripts, go.mod files and generated docs
 
 lint-config: bin/golangci-lint
 	bin/golangci-lint config verify
@@ -62,6 +63,9 @@ lint-go: bin/golangci-lint
 	@for m in $(CODE); do (set -ex; cd $$m; go vet ./...; $(CURDIR)/bin/golangci-lint run ./...) || exit 1; done
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
 		[ -z "$$unformatted" ] || { echo "not gofmt-clean, run make fmt:"; echo "$$unformatted"; exit 1; }
+
+lint-structure:
+	go run -C tools/structure . -most 4 ../.. . ./internal/agenda ./internal/store ./internal/target
 
 lint-modules:
 	@for m in $(MODULES); do (set -ex; cd $$m; go mod tidy -diff) || exit 1; done
@@ -79,6 +83,9 @@ vuln: bin/govulncheck ## look for known vulnerabilities (needs the public databa
 
 fmt: bin/golangci-lint ## format the Go code
 	@for m in $(CODE); do (set -ex; cd $$m; $(CURDIR)/bin/golangci-lint fmt ./...) || exit 1; done
+
+structure: ## say how the code hangs together: files, lines, dependencies that point upwards
+	@go run -C tools/structure . -edges ../..
 
 cover: ## measure test coverage; fails below 85 %
 	scripts/cover.sh 85 . ./internal/c1api

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -30,6 +31,19 @@ func (s *session) terms(bind *binding) target.Terms {
 		t.Scheduled, t.Schedule, t.GracePeriod = true, bind.Schedule, bind.GracePeriod
 	}
 	return t
+}
+
+// checkEvery is how often C1 is asked what has become of a binding's target; 0 is
+// never. Of a leased connector only its leases know what is alive.
+func (c *config) checkEvery(bind *binding) time.Duration {
+	switch {
+	case bind == nil || !bind.scheduled() && bind.Ref.Kind != target.Decoy:
+		return 0
+	case bind.CheckPeriod > 0:
+		return bind.CheckPeriod
+	default:
+		return c.DriftCheckPeriod
+	}
 }
 
 // serves reports an error unless the session's identity is the tenant's: an
@@ -107,4 +121,16 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 		Transport:             b.transport,
 		Now:                   b.now,
 	})
+}
+
+// revokeAtC1 revokes exactly this credential. It may be repeated. Without an error
+// C1 has said so, or that the credential is gone.
+func (b *backend) revokeAtC1(ctx context.Context, s *session, ref target.Ref, credentialID string) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	why, err := s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
+	if err == nil {
+		b.Logger().Debug("a credential has ended", "target", ref.String(), "credential_id", credentialID, "evidence", why)
+	}
+	return err
 }

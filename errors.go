@@ -4,15 +4,9 @@
 package c1
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"time"
-
-	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
@@ -49,6 +43,10 @@ func failWith(status int, format string, args ...any) *userError {
 	return &userError{status: status, message: fmt.Sprintf(format, args...)}
 }
 
+func errStopping() error {
+	return failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
+}
+
 // fromC1 turns a failed call to C1 into the answer of the engine's error table.
 func fromC1(err error) *userError { return answerTo(err).because(err) }
 
@@ -80,59 +78,4 @@ func tryAgainIn(d time.Duration) string {
 		return "try again later"
 	}
 	return fmt.Sprintf("try again in %s", d.Round(time.Second))
-}
-
-// handler is a path's handler before its errors are put in Vault's form.
-type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
-
-// handle is the edge of the engine: it turns errors into Vault's. Over the plugin's gRPC only a bare coded error keeps its
-// status, so nothing here may be wrapped.
-func (b *backend) handle(next handler) framework.OperationFunc {
-	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		var resp *logical.Response
-		err := checkName(d)
-		if err == nil {
-			resp, err = next(ctx, req, d)
-		}
-		if err == nil {
-			return resp, nil
-		}
-		var u *userError
-		if !errors.As(err, &u) {
-			if errors.Is(err, logical.ErrReadOnly) {
-				if b.node.role.Load() != nil {
-					b.mayWrite() // no longer, it seems
-				}
-				return nil, logical.ErrReadOnly
-			}
-			if c1api.AsError(err) == nil {
-				return nil, err
-			}
-			u = fromC1(err)
-		}
-		if u.status == http.StatusBadRequest {
-			return logical.ErrorResponse(u.message), nil
-		}
-		return nil, logical.CodedError(u.status, u.message)
-	}
-}
-
-// safely turns a panic into an error, so that one target cannot take down every
-// mount of the process.
-func (b *backend) safely(about fmt.Stringer, do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			b.Logger().Error("panic", "target", about.String(), "panic", p, "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
-		}
-	}()
-	return do()
-}
-
-// checkName refuses the name in a path before storage is asked for it.
-func checkName(d *framework.FieldData) error {
-	if d.Schema["name"] == nil {
-		return nil
-	}
-	return validName(d.Get("name").(string))
 }

@@ -6,10 +6,42 @@ package c1
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
+
+// announce logs a rotation's end and sends it as an event.
+func (t *turn) announce(ctx context.Context, r *target.Record) {
+	fields := []any{
+		"target", t.ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
+		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
+	}
+	succeeded := r.HandedOut() || r.Outcome == target.OutcomeDiscarded
+	if succeeded {
+		t.Logger().Info("rotated", fields...)
+	} else {
+		t.Logger().Warn("rotation did not end well", append(fields, "error", r.Error)...)
+	}
+	eventType := string(t.ref.Kind) + "-rotate"
+	if !succeeded {
+		eventType += "-fail"
+	}
+	bindings, creds := pathsOf(t.ref.Kind)
+	t.sendEvent(ctx, eventType,
+		logical.EventMetadataModified, fmt.Sprint(succeeded),
+		logical.EventMetadataOperation, r.Reason,
+		logical.EventMetadataPath, creds+"/"+r.Binding,
+		logical.EventMetadataDataPath, bindings+"/"+r.Binding+"/history",
+		"name", r.Binding,
+		"outcome", r.Outcome,
+		"version", fmt.Sprint(r.Version),
+		"fingerprint_sha256", r.Fingerprint,
+	)
+}
 
 // sendEvent sends an event of type c1/<name>, for which nobody waits. A lost
 // event changes nothing, so failures are only logged.

@@ -99,14 +99,6 @@ func unseen(r rune) bool {
 	return r != textStyle && r != emojiStyle && !c1api.Visible(r)
 }
 
-// clip keeps an error message from repeating 10 kB of input.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n] + "…"
-}
-
 // page returns the sorted names after one, at most limit of them (0 is all).
 func page(names []string, after string, limit int) []string {
 	slices.Sort(names)

@@ -19,6 +19,31 @@ const (
 	holdLongest = 30 * time.Second
 )
 
+// storeKept stores the outcome for the readers of a scheduled binding. What
+// they can read is known to lookup before, and so is when to look next. Then
+// nobody needs to look on behalf of the attempt any more.
+func (t *turn) storeKept(ctx context.Context, next *target.State, attemptMinute int64) error {
+	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	var nextMinute int64
+	err := parallel(
+		func() (err error) {
+			if step := next.Next(t.now()); step.Do != target.Nothing {
+				nextMinute, err = t.agenda.Put(stored, t.name, step.At)
+			}
+			return err
+		},
+		func() error { return t.writeIndex(stored, next, currentKeys(next)) },
+	)
+	if err == nil {
+		err = t.storeOutcome(ctx, next)
+	}
+	if err == nil && nextMinute != attemptMinute {
+		_ = t.agenda.Drop(stored, attemptMinute, t.name) // if it stays it costs a look
+	}
+	return err
+}
+
 // holdUntilStored keeps the material of a scheduled target in memory, which is
 // the only place it exists in, until storage takes it or the plugin stops. To
 // revoke it would be worse: the credential before it may be dead already.

@@ -5,8 +5,6 @@ package c1
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"slices"
 	"time"
@@ -50,11 +48,6 @@ func clientKey(clientID string) store.Key { return store.Hashed(idPrefix, "clien
 
 func credentialKey(credentialID string) store.Key {
 	return store.Hashed(idPrefix, "credential "+credentialID)
-}
-
-func hexSHA256(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])
 }
 
 // indexKeys are the entries that lead to a version, the fingerprint's first.

@@ -6,11 +6,8 @@ package c1
 import (
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
-
-const secretTypeConnectorCreds = "connector_credential"
 
 func (b *backend) pathsConnectorCreds() []*framework.Path {
 	return []*framework.Path{{
@@ -47,29 +44,6 @@ func connectorCredsFields() map[string]*framework.FieldSchema {
 		"expires_at":         {Type: framework.TypeString, Required: true, Description: "RFC 3339; empty when C1 sets no end."},
 		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of client_secret."},
 		"version":            {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target."},
-	}
-}
-
-// connectorMaterial puts C1's answer in the form in which it is vended.
-func connectorMaterial(ref target.Ref, c *c1api.ConnectorCredential) *material {
-	fingerprint := fingerprintOf(c.ClientSecret)
-	return &material{
-		CredentialID: c.ID,
-		ClientID:     c.ClientID,
-		ExpiresAt:    c.ExpiresAt,
-		Fingerprint:  fingerprint,
-		Warnings:     c.Warnings,
-		Data: map[string]any{
-			"app_id":             ref.AppID,
-			"connector_id":       ref.ConnectorID,
-			"credential_id":      c.ID,
-			"client_id":          c.ClientID,
-			"client_secret":      c.ClientSecret,
-			"display_name":       c.DisplayName,
-			"created_at":         rfc3339(c.CreatedAt),
-			"expires_at":         rfc3339(c.ExpiresAt),
-			"fingerprint_sha256": fingerprint,
-		},
 	}
 }
 

@@ -4,23 +4,9 @@
 package c1
 
 import (
-	"fmt"
-	"maps"
-	"slices"
-
 	"github.com/hashicorp/vault/sdk/framework"
 
-	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
-)
-
-const secretTypeDecoyCreds = "decoy_material"
-
-// Values of material_type.
-const (
-	materialClientCredential   = "client_credential"
-	materialAccessToken        = "access_token"
-	materialWorkloadFederation = "workload_federation"
 )
 
 func (b *backend) pathsDecoyCreds() []*framework.Path {
@@ -61,52 +47,6 @@ func decoyCredsFields() map[string]*framework.FieldSchema {
 		"fingerprint_sha256":           {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret, as C1's findings name it; empty with workload_federation."},
 		"version":                      {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target."},
 	}
-}
-
-// decoyMaterial puts C1's answer in the form in which it is vended, and checks
-// the secret against the fingerprint that C1 shows beside it.
-func decoyMaterial(ref target.Ref, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
-	shown := decoy
-	if decoy == nil {
-		decoy = &c1api.Decoy{}
-	}
-	fingerprint := fingerprintOf(m.Secret())
-	out := &material{
-		Fingerprint: fingerprint,
-		Warnings:    append(slices.Clone(m.Warnings), decoy.Warnings...),
-		Decoy:       shown,
-		Data: map[string]any{
-			"decoy_id":           ref.DecoyID,
-			"kind":               string(decoy.Kind),
-			"display_name":       decoy.DisplayName,
-			"annotations":        nonNil(decoy.Annotations),
-			"fingerprint_sha256": fingerprint,
-		},
-	}
-	switch {
-	case m.ClientCredential != nil:
-		out.ClientID = m.ClientCredential.ClientID
-		maps.Copy(out.Data, map[string]any{
-			"material_type": materialClientCredential,
-			"client_id":     m.ClientCredential.ClientID,
-			"client_secret": m.ClientCredential.ClientSecret,
-		})
-	case m.AccessToken != nil:
-		maps.Copy(out.Data, map[string]any{
-			"material_type": materialAccessToken,
-			"access_token":  m.AccessToken.AccessToken,
-		})
-	default:
-		maps.Copy(out.Data, map[string]any{
-			"material_type":                materialWorkloadFederation,
-			"workload_federation_trust_id": m.WorkloadFederation.TrustID,
-		})
-	}
-	if target.Differs(decoy.FingerprintSHA256, fingerprint) {
-		out.Mismatch = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
-		out.Warnings = append(out.Warnings, out.Mismatch)
-	}
-	return out
 }
 
 const decoyCredsHelp = `

@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -87,21 +86,4 @@ func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *fra
 	}
 	r.explain(resp)
 	return resp, nil
-}
-
-// explain says what a rotation out of turn did beside rotating.
-func (r *rotated) explain(resp *logical.Response) {
-	if r.shared {
-		resp.AddWarning("this call shared a rotation that was under way")
-	}
-	// As it is shown: a fraction of a second is no move.
-	if from, to := rfc3339(r.moved), rfc3339(r.t.NextRotation); from != "" && to != "" && from != to {
-		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", from, to))
-	}
-	for _, warning := range r.warnings {
-		resp.AddWarning(warning)
-	}
-	if r.t.Current.Drifted != "" {
-		resp.AddWarning(r.t.Current.Drifted)
-	}
 }

@@ -7,8 +7,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"time"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
@@ -33,6 +33,16 @@ func originOf(req *logical.Request) target.Origin {
 		o.RemoteAddr = req.Connection.RemoteAddr
 	}
 	return o
+}
+
+// askedOf checks who asks for what.
+func askedOf(req *logical.Request, d *framework.FieldData, reason string) (target.Origin, error) {
+	asked := originOf(req)
+	asked.Reason, asked.Placement = reason, d.Get("placement").(string)
+	if asked.Placement != "" && reason == target.ReasonRead {
+		return asked, refuse("placement goes with a write, which keeps it in the record")
+	}
+	return asked, validLabel("placement", asked.Placement)
 }
 
 // history reads a target's records.
@@ -189,12 +199,4 @@ func recordFields(t *target.State, r *target.Record) map[string]any {
 		"warning":            r.Warning,
 		"repeats":            r.Repeats,
 	}
-}
-
-// rfc3339 prints a time, and "" for none.
-func rfc3339(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
 }

@@ -45,9 +45,6 @@ func refetchIn(t *target.State, now time.Time) (secs int64, overdue bool) {
 	return secondsUp(left), false
 }
 
-// secondsUp are whole seconds, rounded up: who comes back then is not too early.
-func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }
-
 // periodSeconds is what readers are told as rotation_period.
 func periodSeconds(s target.Schedule, now time.Time) int64 {
 	switch {

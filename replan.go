@@ -6,23 +6,9 @@ package c1
 import (
 	"context"
 	"sync/atomic"
-	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
-
-// checkEvery is how often C1 is asked what has become of a binding's target; 0 is
-// never. Of a leased connector only its leases know what is alive.
-func (c *config) checkEvery(bind *binding) time.Duration {
-	switch {
-	case bind == nil || !bind.scheduled() && bind.Ref.Kind != target.Decoy:
-		return 0
-	case bind.CheckPeriod > 0:
-		return bind.CheckPeriod
-	default:
-		return c.DriftCheckPeriod
-	}
-}
 
 // replanKey marks that the checks of all bindings are to be planned anew, since
 // drift_check_period changed. It is written before the config and outlives a

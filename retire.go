@@ -14,18 +14,6 @@ import (
 // endings is what became of retirements, by version.
 type endings map[int]error
 
-// revokeAtC1 revokes exactly this credential. It may be repeated. Without an error
-// C1 has said so, or that the credential is gone.
-func (b *backend) revokeAtC1(ctx context.Context, s *session, ref target.Ref, credentialID string) error {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	why, err := s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
-	if err == nil {
-		b.Logger().Debug("a credential has ended", "target", ref.String(), "credential_id", credentialID, "evidence", why)
-	}
-	return err
-}
-
 // retireCredentials revokes what is due of a connector. C1 is called without
 // the target's turn: revoking one credential does not disturb the rotation of
 // another, and a slow C1 must not hold up readers.

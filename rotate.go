@@ -11,25 +11,10 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-uuid"
-	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
-
-// material is what C1 shows once, in the form in which it is vended.
-type material struct {
-	CredentialID string
-	ClientID     string
-	ExpiresAt    time.Time
-	Fingerprint  string // of the secret we hold; "" when there is none
-	Mismatch     string // how it differs from what C1 shows; "" when it does not
-	Warnings     []string
-	Data         map[string]any // the vended fields but for the version
-	Decoy        *c1api.Decoy   // as C1 shows it beside the material; may be nil
-
-	lease leaseTimes // of a leased rotation
-}
 
 // order is one rotation that is asked for.
 type order struct {
@@ -313,31 +298,6 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 	return nil
 }
 
-// storeKept stores the outcome for the readers of a scheduled binding. What
-// they can read is known to lookup before, and so is when to look next. Then
-// nobody needs to look on behalf of the attempt any more.
-func (t *turn) storeKept(ctx context.Context, next *target.State, attemptMinute int64) error {
-	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	var nextMinute int64
-	err := parallel(
-		func() (err error) {
-			if step := next.Next(t.now()); step.Do != target.Nothing {
-				nextMinute, err = t.agenda.Put(stored, t.name, step.At)
-			}
-			return err
-		},
-		func() error { return t.writeIndex(stored, next, currentKeys(next)) },
-	)
-	if err == nil {
-		err = t.storeOutcome(ctx, next)
-	}
-	if err == nil && nextMinute != attemptMinute {
-		_ = t.agenda.Drop(stored, attemptMinute, t.name) // if it stays it costs a look
-	}
-	return err
-}
-
 // abandon ends a credential whose rotation could not be stored. Storage most
 // likely still holds the open attempt, so the target shows as ambiguous.
 func (t *turn) abandon(ctx context.Context, o *order, next *target.State) {
@@ -386,57 +346,4 @@ func (t *turn) endIssued(ctx context.Context, s *session, rec *target.Record) {
 		t.Logger().Error("could not end an undelivered credential; it ends with its planned retirement",
 			"target", t.ref.String(), "version", rec.Version, "error", err)
 	}
-}
-
-// callC1 rotates and turns the answer into material, for either kind.
-func callC1(ctx context.Context, client *c1api.Client, ref target.Ref) (*material, error) {
-	if ref.Kind == target.Connector {
-		c, err := client.RotateConnectorCredential(ctx, ref.AppID, ref.ConnectorID)
-		if err != nil {
-			return nil, err
-		}
-		return connectorMaterial(ref, c), nil
-	}
-	decoy, m, err := client.RotateDecoy(ctx, ref.DecoyID)
-	if err != nil {
-		return nil, err
-	}
-	return decoyMaterial(ref, decoy, m), nil
-}
-
-// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it; "" of none.
-func fingerprintOf(secret string) string {
-	if secret == "" {
-		return ""
-	}
-	return hexSHA256(secret)
-}
-
-// announce logs a rotation's end and sends it as an event.
-func (t *turn) announce(ctx context.Context, r *target.Record) {
-	fields := []any{
-		"target", t.ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
-		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
-	}
-	succeeded := r.HandedOut() || r.Outcome == target.OutcomeDiscarded
-	if succeeded {
-		t.Logger().Info("rotated", fields...)
-	} else {
-		t.Logger().Warn("rotation did not end well", append(fields, "error", r.Error)...)
-	}
-	eventType := string(t.ref.Kind) + "-rotate"
-	if !succeeded {
-		eventType += "-fail"
-	}
-	bindings, creds := pathsOf(t.ref.Kind)
-	t.sendEvent(ctx, eventType,
-		logical.EventMetadataModified, fmt.Sprint(succeeded),
-		logical.EventMetadataOperation, r.Reason,
-		logical.EventMetadataPath, creds+"/"+r.Binding,
-		logical.EventMetadataDataPath, bindings+"/"+r.Binding+"/history",
-		"name", r.Binding,
-		"outcome", r.Outcome,
-		"version", fmt.Sprint(r.Version),
-		"fingerprint_sha256", r.Fingerprint,
-	)
 }

@@ -4,7 +4,6 @@
 package c1
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -82,101 +81,10 @@ func (s *sharedRotations) finish(ref target.Ref, r *sharedRotation, t *target.St
 	close(r.done)
 }
 
-// rotated is what the callers of a shared rotation get.
-type rotated struct {
-	*sharedRotation
-	shared bool // another caller, or the clock, had begun it
-}
-
-// rotateKept rotates a scheduled binding for a caller, or lets the caller share
-// the rotation that is under way.
-func (b *backend) rotateKept(ctx context.Context, ref target.Ref, name string, asked target.Origin) (*rotated, error) {
-	r, leads := b.shared.join(ref, asked.Placement)
-	if leads {
-		if !b.work.enter() {
-			err := errStopping()
-			b.shared.finish(ref, r, nil, nil, err)
-			return nil, err
-		}
-		go func() {
-			defer b.work.leave()
-			b.leadRotation(context.WithoutCancel(ctx), r, ref, name, asked)
-		}()
-	}
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return nil, ctx.Err() // the rotation goes on, and what it brings is stored
-	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	return &rotated{sharedRotation: r, shared: !leads}, nil
-}
-
-// leadRotation carries a shared rotation out for the caller that leads it.
-func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref target.Ref, name string, asked target.Origin) {
-	var state *target.State
-	var bind *binding
-	err := b.safely(ref, func() error {
-		t, err := b.takeTurn(ctx, ref)
-		if err != nil {
-			return err
-		}
-		defer t.release()
-		defer func() { state = t.state }()
-		if bind, err = b.scheduledBinding(ctx, ref, name); err != nil {
-			return err
-		}
-		if bind == nil {
-			return refuse("%s has no rotate_on=schedule any more", name)
-		}
-		s, err := b.session(ctx)
-		if err != nil {
-			return err
-		}
-		if err := t.claimedBy(s, name); err != nil {
-			return err
-		}
-		rec, err := t.recordOfRequest(ctx, asked.RequestID)
-		if err != nil {
-			return err
-		}
-		if rec != nil && rec.Outcome == target.OutcomeStored && rec.Version == t.state.Version && t.state.HasMaterial() {
-			return nil // Vault sent it again after a plugin died: this is its answer
-		}
-		r.moved = t.state.NextRotation
-		return t.rotateShared(ctx, &order{
-			session: s, origin: asked, cooldown: bind.Cooldown, bind: bind, outcome: target.OutcomeStored, shared: r,
-		})
-	})
-	b.shared.finish(ref, r, state, bind, err)
-}
-
-// rotateShared is the rotation itself, for a caller as for the clock. Whoever has the
-// turn finishes it.
-func (t *turn) rotateShared(ctx context.Context, o *order) error {
-	m, err := t.rotate(ctx, o)
-	if err == nil {
-		o.shared.warnings = m.Warnings
-	}
-	return err
-}
-
 // joinPlacements keeps the words of all who shared a rotation.
 func joinPlacements(a, b string) string {
 	if a == "" || b == "" {
 		return a + b
 	}
 	return clip(a+"; "+b, 4*maxLabelLength)
-}
-
-// scheduledBinding reads a binding by name, and returns nil unless it has
-// rotate_on=schedule and points at this target.
-func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name string) (*binding, error) {
-	bind, err := b.boundAs(ctx, ref, name)
-	if bind == nil || !bind.scheduled() {
-		return nil, err
-	}
-	return bind, nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,6 +17,14 @@ import (
 )
 
 const targetPrefix = "target/"
+
+const (
+	// storeTries is how often an outcome is written before it is given up: the
+	// material exists nowhere else.
+	storeTries = 3
+	// storeTimeout bounds one round of storage writes of a rotation.
+	storeTimeout = 10 * time.Second
+)
 
 // pathsOf returns the path prefixes of a kind's bindings and of its vends.
 func pathsOf(k target.Kind) (bindings, creds string) {

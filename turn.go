@@ -7,18 +7,9 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
-)
-
-const (
-	// storeTries is how often an outcome is written before it is given up: the
-	// material exists nowhere else.
-	storeTries = 3
-	// storeTimeout bounds one round of storage writes of a rotation.
-	storeTimeout = 10 * time.Second
 )
 
 // turn is the right to change one target, which one caller has at a time. All that
@@ -90,6 +81,18 @@ func (b *backend) turnOf(ref target.Ref, name string, state *target.State, relea
 		}
 	}
 	return t
+}
+
+// claimedBy checks that a binding's target belongs to the configured tenant. One that
+// was never rotated may have no state yet.
+func (t *turn) claimedBy(s *session, name string) error {
+	if t.state == nil {
+		t.state = newState(t.ref).Claimed(name, s.config.tenant(), "")
+	}
+	if err := s.serves(t.state.Tenant); err != nil {
+		return refuse("%s: %s; write the binding again", name, err)
+	}
+	return nil
 }
 
 // change lets do say what becomes of a target's state, and stores that. Without a

@@ -6,7 +6,6 @@ package c1
 import (
 	"context"
 	"maps"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/helper/wrapping"
@@ -14,46 +13,6 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
-
-// credsFields are the inputs of a vend, of either kind.
-func credsFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"name":      nameField(),
-		"placement": placementField(),
-	}
-}
-
-func placementField() *framework.FieldSchema {
-	return &framework.FieldSchema{Type: framework.TypeString, Description: "Where this copy goes, in your words; kept in the record. Only with a write."}
-}
-
-// credsOperations are reading and writing a vend, of either kind. The read
-// carries no forwarding flag, since that of a scheduled binding changes nothing
-// and any node can answer it: vend itself sends the others on from a standby.
-func (b *backend) credsOperations(k target.Kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
-	fields = maps.Clone(fields)
-	maps.Copy(fields, storedFields())
-	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The material: new and shown this once, with a lease, or what Vault stores (rotate_on=schedule).", Fields: fields}}}
-	return map[logical.Operation]framework.OperationHandler{
-		logical.ReadOperation: &framework.PathOperation{
-			Summary:   "Vend the " + string(k) + "'s material: what is stored (rotate_on=schedule), or new (rotate_on=read).",
-			Responses: vended,
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.vend(ctx, req, d, k, target.ReasonRead)
-			}),
-		},
-		logical.UpdateOperation: &framework.PathOperation{
-			Summary:      "Rotate the " + string(k) + " and vend the new material.",
-			Responses:    vended,
-			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate"},
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.vend(ctx, req, d, k, target.ReasonWrite)
-			}),
-			ForwardPerformanceStandby:   true,
-			ForwardPerformanceSecondary: true,
-		},
-	}
-}
 
 // vend hands a binding's material out: what is stored, or what it rotates for
 // this caller.
@@ -85,16 +44,6 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	default:
 		return b.vendLeased(ctx, k, name, bind.Ref, asked)
 	}
-}
-
-// askedOf checks who asks for what.
-func askedOf(req *logical.Request, d *framework.FieldData, reason string) (target.Origin, error) {
-	asked := originOf(req)
-	asked.Reason, asked.Placement = reason, d.Get("placement").(string)
-	if asked.Placement != "" && reason == target.ReasonRead {
-		return asked, refuse("placement goes with a write, which keeps it in the record")
-	}
-	return asked, validLabel("placement", asked.Placement)
 }
 
 // vendLeased rotates a binding's target for one owner and hands the new
@@ -129,22 +78,6 @@ func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, re
 		return nil, err
 	}
 	return b.vended(bind, t.state, m, m.lease.capped(b.now(), m.ExpiresAt))
-}
-
-// claimedBy checks that a binding's target belongs to the configured tenant. One that
-// was never rotated may have no state yet.
-func (t *turn) claimedBy(s *session, name string) error {
-	if t.state == nil {
-		t.state = newState(t.ref).Claimed(name, s.config.tenant(), "")
-	}
-	if err := s.serves(t.state.Tenant); err != nil {
-		return refuse("%s: %s; write the binding again", name, err)
-	}
-	return nil
-}
-
-func errStopping() error {
-	return failWith(http.StatusBadGateway, "nothing was sent to C1: the plugin is stopping; try again")
 }
 
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.

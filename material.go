@@ -1,0 +1,136 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+// Values of material_type.
+const (
+	materialClientCredential   = "client_credential"
+	materialAccessToken        = "access_token"
+	materialWorkloadFederation = "workload_federation"
+)
+
+// material is what C1 shows once, in the form in which it is vended.
+type material struct {
+	CredentialID string
+	ClientID     string
+	ExpiresAt    time.Time
+	Fingerprint  string // of the secret we hold; "" when there is none
+	Mismatch     string // how it differs from what C1 shows; "" when it does not
+	Warnings     []string
+	Data         map[string]any // the vended fields but for the version
+	Decoy        *c1api.Decoy   // as C1 shows it beside the material; may be nil
+
+	lease leaseTimes // of a leased rotation
+}
+
+// callC1 rotates and turns the answer into material, for either kind.
+func callC1(ctx context.Context, client *c1api.Client, ref target.Ref) (*material, error) {
+	if ref.Kind == target.Connector {
+		c, err := client.RotateConnectorCredential(ctx, ref.AppID, ref.ConnectorID)
+		if err != nil {
+			return nil, err
+		}
+		return connectorMaterial(ref, c), nil
+	}
+	decoy, m, err := client.RotateDecoy(ctx, ref.DecoyID)
+	if err != nil {
+		return nil, err
+	}
+	return decoyMaterial(ref, decoy, m), nil
+}
+
+// connectorMaterial puts C1's answer in the form in which it is vended.
+func connectorMaterial(ref target.Ref, c *c1api.ConnectorCredential) *material {
+	fingerprint := fingerprintOf(c.ClientSecret)
+	return &material{
+		CredentialID: c.ID,
+		ClientID:     c.ClientID,
+		ExpiresAt:    c.ExpiresAt,
+		Fingerprint:  fingerprint,
+		Warnings:     c.Warnings,
+		Data: map[string]any{
+			"app_id":             ref.AppID,
+			"connector_id":       ref.ConnectorID,
+			"credential_id":      c.ID,
+			"client_id":          c.ClientID,
+			"client_secret":      c.ClientSecret,
+			"display_name":       c.DisplayName,
+			"created_at":         rfc3339(c.CreatedAt),
+			"expires_at":         rfc3339(c.ExpiresAt),
+			"fingerprint_sha256": fingerprint,
+		},
+	}
+}
+
+// decoyMaterial puts C1's answer in the form in which it is vended, and checks
+// the secret against the fingerprint that C1 shows beside it.
+func decoyMaterial(ref target.Ref, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *material {
+	shown := decoy
+	if decoy == nil {
+		decoy = &c1api.Decoy{}
+	}
+	fingerprint := fingerprintOf(m.Secret())
+	out := &material{
+		Fingerprint: fingerprint,
+		Warnings:    append(slices.Clone(m.Warnings), decoy.Warnings...),
+		Decoy:       shown,
+		Data: map[string]any{
+			"decoy_id":           ref.DecoyID,
+			"kind":               string(decoy.Kind),
+			"display_name":       decoy.DisplayName,
+			"annotations":        nonNil(decoy.Annotations),
+			"fingerprint_sha256": fingerprint,
+		},
+	}
+	switch {
+	case m.ClientCredential != nil:
+		out.ClientID = m.ClientCredential.ClientID
+		maps.Copy(out.Data, map[string]any{
+			"material_type": materialClientCredential,
+			"client_id":     m.ClientCredential.ClientID,
+			"client_secret": m.ClientCredential.ClientSecret,
+		})
+	case m.AccessToken != nil:
+		maps.Copy(out.Data, map[string]any{
+			"material_type": materialAccessToken,
+			"access_token":  m.AccessToken.AccessToken,
+		})
+	default:
+		maps.Copy(out.Data, map[string]any{
+			"material_type":                materialWorkloadFederation,
+			"workload_federation_trust_id": m.WorkloadFederation.TrustID,
+		})
+	}
+	if target.Differs(decoy.FingerprintSHA256, fingerprint) {
+		out.Mismatch = fmt.Sprintf("C1 shows the fingerprint %s for this decoy, the vended secret has %s: a finding would not match this copy", clip(decoy.FingerprintSHA256, 64), fingerprint)
+		out.Warnings = append(out.Warnings, out.Mismatch)
+	}
+	return out
+}
+
+// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it; "" of none.
+func fingerprintOf(secret string) string {
+	if secret == "" {
+		return ""
+	}
+	return hexSHA256(secret)
+}
+
+func hexSHA256(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}

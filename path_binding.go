@@ -1,0 +1,243 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"maps"
+	"net/http"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+// bindingOperations are the same for both kinds.
+func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
+	write := b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		return b.writeBinding(ctx, req, d, k, leaseEnds)
+	})
+	written := map[int][]framework.Response{
+		http.StatusOK: {{Description: "Stored, with warnings or with rotate_on=schedule.", Fields: map[string]*framework.FieldSchema{
+			"version":       {Type: framework.TypeInt, Description: "With schedule: version of the stored material; 0 when there is none yet."},
+			"next_rotation": {Type: framework.TypeString, Description: "With schedule: time of the next rotation, RFC 3339; empty when only callers rotate."},
+		}}},
+		http.StatusNoContent: {{Description: "Stored."}},
+	}
+	return map[logical.Operation]framework.OperationHandler{
+		logical.ReadOperation: &framework.PathOperation{
+			Summary:   "Read a " + string(k) + " binding and its state. Rotates nothing.",
+			Responses: bindingResponse(targetFields),
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				data, bind, err := b.describeBinding(ctx, k, d.Get("name").(string))
+				if err != nil || bind == nil {
+					return nil, err
+				}
+				for field, value := range map[string]any{
+					"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID,
+					"grace_period": seconds(bind.GracePeriod), "check_period": seconds(bind.CheckPeriod), "annotate": bind.Annotate,
+				} {
+					if targetFields[field] != nil {
+						data[field] = value
+					}
+				}
+				return &logical.Response{Data: data}, nil
+			}),
+		},
+		logical.CreateOperation: &framework.PathOperation{
+			Summary: "Bind a name to a " + string(k) + ". Rotates it once with rotate_on=schedule, else nothing.", Callback: write, Responses: written,
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		},
+		logical.UpdateOperation: &framework.PathOperation{
+			Summary: "Change a " + string(k) + " binding; fields not given stay.", Callback: write, Responses: written,
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		},
+		logical.DeleteOperation: &framework.PathOperation{
+			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
+			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
+			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				return b.deleteBinding(ctx, k, d.Get("name").(string), d.Get("revoke").(bool))
+			}),
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		},
+	}
+}
+
+// bindingFields are common to both kinds; the target's own are added by each.
+func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds string) map[string]*framework.FieldSchema {
+	fields := map[string]*framework.FieldSchema{
+		"name": nameField(),
+		"rotate_on": {
+			Type:          framework.TypeString,
+			Required:      true,
+			AllowedValues: []any{rotateOnRead, rotateOnWrite, rotateOnSchedule},
+			Description: "What rotates the target at C1: `read` (every read and every write vends a NEW credential), `write` (only a write does; a read is refused) " +
+				"or `schedule` (the clock; a read changes nothing, a write rotates now). No default, since a read that ends somebody's credential must have been chosen.",
+		},
+		"cooldown":              {Type: framework.TypeDurationSecond, Description: "Least time between two rotations that callers ask for; sooner is answered 429. Default: none."},
+		"wrap_ttl":              {Type: framework.TypeDurationSecond, Description: "Vend only as a wrapping token that lives this long; callers may ask for a shorter one. Not for Vault Agent, operators or templates, which cannot unwrap. Default: do not force wrapping."},
+		"rotation_period":       {Type: framework.TypeDurationSecond, Description: "With schedule: time from one rotation to the next, at least 1m; up to a tenth less, so that bindings written together drift apart. Excludes rotation_schedule; without both, only callers rotate."},
+		"rotation_schedule":     {Type: framework.TypeString, Description: "With schedule: a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes rotation_period."},
+		"skip_initial_rotation": {Type: framework.TypeBool, Description: "With schedule: do not rotate once when the binding comes to be scheduled; until its first turn there is nothing to read. Not stored."},
+		"ttl":                   {Type: framework.TypeDurationSecond, Description: "Lease duration. Default: the mount's. Never past the credential's own expiry."},
+		"max_ttl":               {Type: framework.TypeDurationSecond, Description: "Longest life of a lease with renewals. Default: the mount's."},
+		"on_lease_end":          {Type: framework.TypeString, Description: leaseEnds},
+		"metadata":              {Type: framework.TypeKVPairs, Description: "The owner's own labels, as key=value pairs. Replaces all that were there."},
+		"verify": {
+			Type: framework.TypeBool, Default: true,
+			Description: "Look the target up at C1 before storing the binding. Not stored.",
+		},
+		"revoke": {
+			Type: framework.TypeBool, Query: true,
+			Description: "With a delete: also end at C1 what the binding leaves alive there.",
+		},
+	}
+	maps.Copy(fields, targetFields)
+	return fields
+}
+
+// bindingResponse is the schema of a binding's read.
+func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]framework.Response {
+	fields := map[string]*framework.FieldSchema{
+		"rotate_on":          {Type: framework.TypeString, Required: true, Description: "What rotates the target."},
+		"cooldown":           {Type: framework.TypeInt64, Required: true, Description: "Least time between two rotations, in seconds."},
+		"wrap_ttl":           {Type: framework.TypeInt64, Required: true, Description: "Forced response wrapping, in seconds; 0 is off."},
+		"ttl":                {Type: framework.TypeInt64, Required: true, Description: "Lease duration in seconds; 0 is the mount's."},
+		"max_ttl":            {Type: framework.TypeInt64, Required: true, Description: "Longest life of a lease in seconds; 0 is the mount's."},
+		"on_lease_end":       {Type: framework.TypeString, Required: true, Description: "What the end of a lease does; empty with schedule."},
+		"metadata":           {Type: framework.TypeKVPairs, Required: true, Description: "The owner's labels."},
+		"rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "With schedule: time between rotations in seconds; 0 is none."},
+		"rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "With schedule: the cron line."},
+		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "With schedule: time of the next rotation, RFC 3339; empty when nothing is planned."},
+		"state":              {Type: framework.TypeString, Required: true, Description: "ready, pending (scheduled, not rotated yet), rotating, ambiguous, failing or drifted."},
+		"problems":           {Type: framework.TypeStringSlice, Required: true, Description: "What needs a person, and why."},
+		"version":            {Type: framework.TypeInt, Required: true, Description: "Version of the last rotation; 0 before the first."},
+		"last_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the last rotation, RFC 3339; empty before the first."},
+		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the newest credential (connectors)."},
+		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret that was vended last."},
+		"live_leases":        {Type: framework.TypeInt, Required: true, Description: "Vended credentials whose end is planned and still to come."},
+	}
+	maps.Copy(fields, targetFields)
+	if targetFields["grace_period"] != nil {
+		fields["grace_period"] = &framework.FieldSchema{Type: framework.TypeInt64, Required: true, Description: "With schedule: how long the previous credential lives after a rotation, in seconds; 0: C1 decides."}
+	}
+	if targetFields["check_period"] != nil {
+		maps.Copy(fields, map[string]*framework.FieldSchema{
+			"check_period": {Type: framework.TypeInt64, Required: true, Description: "How often C1 is asked what has become of the decoy, in seconds; 0 is the mount's drift_check_period."},
+			"annotate":     {Type: framework.TypeBool, Required: true, Description: "Whether the placement is written to the decoy's annotations at C1."},
+			"last_used_at": {Type: framework.TypeString, Required: true, Description: "When somebody used the decoy last, as C1 said at checked_at, RFC 3339; empty if nobody did."},
+			"disabled":     {Type: framework.TypeBool, Required: true, Description: "Whether the decoy was disabled at C1 then, so that using it raises nothing."},
+			"checked_at":   {Type: framework.TypeString, Required: true, Description: "When C1 said so, RFC 3339; empty before the first answer."},
+		})
+	}
+	return map[int][]framework.Response{http.StatusOK: {{Description: "The binding and its state.", Fields: fields}}}
+}
+
+// bindingExists tells Vault whether a write creates or updates.
+func (b *backend) bindingExists(k target.Kind) framework.ExistenceFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
+		name := d.Get("name").(string)
+		if !isName(name) {
+			return false, nil // the write says what is wrong with it
+		}
+		bind, err := readBinding(ctx, b.store, k, name)
+		return bind != nil, err
+	}
+}
+
+// describeBinding answers a binding's read.
+func (b *backend) describeBinding(ctx context.Context, k target.Kind, name string) (map[string]any, *binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
+	if err != nil || bind == nil {
+		return nil, nil, err
+	}
+	t, err := readState(ctx, b.store, bind.Ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	if t == nil {
+		t = &target.State{}
+	}
+	if t.Unattended(b.now()) && b.WriteSafeReplicationState() {
+		// Nobody has come to settle it: the process died between the attempt
+		// and its due entry.
+		if err := b.lookNow(ctx, t.Ref); err != nil {
+			return nil, nil, err
+		}
+	}
+	data := map[string]any{
+		"rotate_on":          bind.RotateOn,
+		"cooldown":           seconds(bind.Cooldown),
+		"wrap_ttl":           seconds(bind.WrapTTL),
+		"ttl":                seconds(bind.TTL),
+		"max_ttl":            seconds(bind.MaxTTL),
+		"on_lease_end":       bind.OnLeaseEnd,
+		"metadata":           nonNil(bind.Metadata),
+		"rotation_period":    seconds(bind.Schedule.Period),
+		"rotation_schedule":  bind.Schedule.Cron,
+		"next_rotation":      rfc3339(t.RotationAt()),
+		"state":              t.Health(b.now()),
+		"problems":           t.ProblemList(),
+		"version":            t.Version,
+		"last_rotation":      "",
+		"credential_id":      "",
+		"fingerprint_sha256": "",
+		"live_leases":        t.LiveLeases(name),
+	}
+	if k == target.Decoy {
+		seen := t.Decoy
+		if seen == nil {
+			seen = &target.DecoyState{}
+		}
+		data["last_used_at"], data["disabled"], data["checked_at"] = rfc3339(seen.LastUsedAt), seen.Disabled, rfc3339(t.CheckedAt)
+	}
+	if cur := t.Current; cur != nil && cur.Binding == name {
+		data["last_rotation"] = rfc3339(cur.RotatedAt)
+		data["credential_id"] = cur.CredentialID
+		data["fingerprint_sha256"] = cur.Fingerprint
+	}
+	return data, bind, nil
+}
+
+// pathListBindings lists the names of a kind's bindings.
+func (b *backend) pathListBindings(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
+	return &framework.Path{
+		Pattern: bindings + "/?$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: bindings, Navigation: true,
+		},
+		Fields: map[string]*framework.FieldSchema{
+			"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
+			"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.ListOperation: &framework.PathOperation{
+				Summary: "List the " + string(k) + " bindings.",
+				Responses: map[int][]framework.Response{http.StatusOK: {{
+					Description: "The names, sorted.",
+					Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "Names of bindings."}},
+				}}},
+				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.listBindings(ctx, k, d)
+				}),
+			},
+		},
+		HelpSynopsis:    "List the " + string(k) + " bindings.",
+		HelpDescription: "Returns names in order. `after` and `limit` page through long lists.",
+	}
+}
+
+func (b *backend) listBindings(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
+	limit := 0
+	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
+		return nil, err
+	}
+	names, err := bindingNames(ctx, b.store, k)
+	if err != nil {
+		return nil, err
+	}
+	return logical.ListResponse(page(names, d.Get("after").(string), limit)), nil
+}
