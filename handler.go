@@ -19,8 +19,8 @@ import (
 // handler is a path's handler before its errors are put in Vault's form.
 type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
 
-// handle is the edge of the engine: it turns errors into Vault's. Over the plugin's gRPC only a bare coded error keeps its
-// status, so nothing here may be wrapped.
+// handle is the edge of the engine: it turns errors into Vault's. Over the plugin's
+// gRPC only a bare coded error keeps its status, so nothing here may be wrapped.
 func (b *backend) handle(next handler) framework.OperationFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		var resp *logical.Response

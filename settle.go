@@ -188,17 +188,17 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 	if !leads {
 		return state, wait, nil // somebody who asked waits for this turn
 	}
-	stored := t.state
-	t.state = state
 	err = t.safely(t.ref, func() error {
+		if state != t.state {
+			if err := t.save(ctx, state); err != nil { // a rotation begins with what is stored
+				return err
+			}
+		}
 		return t.rotateShared(room, &order{
 			session: s, origin: target.Origin{Reason: state.ClockReason()}, bind: bind, byClock: true, outcome: target.OutcomeStored, shared: shared,
 		})
 	})
 	t.shared.finish(t.ref, shared, t.state, bind, err)
-	if t.state == state {
-		t.state = stored // nothing was stored
-	}
 	var full *userError
 	switch {
 	case err == nil:
