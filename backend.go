@@ -9,6 +9,7 @@ package c1
 import (
 	"context"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -35,6 +36,8 @@ type seams struct {
 	now       func() time.Time  // the clock, time.Now
 	transport http.RoundTripper // towards C1, built from config
 	lockWait  time.Duration     // longest wait for a target's turn, maxLockWait
+	// identityTokenFile holds the JWT of a federated mount; from the environment.
+	identityTokenFile string
 }
 
 // backend is one mount. All that matters is in storage; what is held here can
@@ -61,7 +64,7 @@ type backend struct {
 // must be the one that the plugin is registered with.
 func Factory(version string) logical.Factory {
 	return func(ctx context.Context, conf *logical.BackendConfig) (logical.Backend, error) {
-		b := newBackend(version, seams{})
+		b := newBackend(version, seams{identityTokenFile: os.Getenv(identityTokenFileEnv)})
 		if err := b.Setup(ctx, conf); err != nil {
 			return nil, err
 		}
@@ -97,6 +100,7 @@ func newBackend(version string, s seams) *backend {
 		// matches, and …/rotate or …/history must not read as a name.
 		Paths: framework.PathAppend(
 			b.pathsConfig(),
+			b.pathsRotateRoot(),
 			b.pathsHistory(),
 			b.pathsRotate(),
 			b.pathsConnectors(),

@@ -95,6 +95,10 @@ func (b *backend) boundAs(ctx context.Context, ref target.Ref, name string) (*bi
 	if name == "" {
 		return nil, nil
 	}
+	if ref.Kind == target.Identity {
+		cfg, err := readConfig(ctx, b.store)
+		return cfg.identityBinding(), err
+	}
 	bind, err := readBinding(ctx, b.store, ref.Kind, name)
 	if err != nil || bind == nil || bind.Ref != ref {
 		return nil, err
@@ -110,6 +114,23 @@ func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name str
 		return nil, err
 	}
 	return bind, nil
+}
+
+// identityBinding is what the config says of the identity's rotation, in the form of
+// a binding; nil if the mount cannot replace its credential.
+func (c *config) identityBinding() *binding {
+	if c == nil || c.refuseUnlessOwn() != nil {
+		return nil
+	}
+	return &binding{
+		Ref: identityRef, RotateOn: rotateOnSchedule, Schedule: c.RootRotation,
+		GracePeriod: max(c.RootGracePeriod, time.Second), // the one before always ends
+	}
+}
+
+// lockBinding holds a binding's name while the binding is written or deleted.
+func (b *backend) lockBinding(ctx context.Context, k target.Kind, name string) (unlock func(), err error) {
+	return b.locks.lock(ctx, bindingPrefix+bindingLetter(k)+name)
 }
 
 func (b *binding) copied() *binding {

@@ -16,7 +16,6 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
-	"github.com/c1-community/vault-plugin-c1/internal/crontab"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
@@ -302,35 +301,13 @@ func mergeLease(bind *binding, d *framework.FieldData, k target.Kind, leaseEnds 
 	return nil
 }
 
-// mergeSchedule takes what goes with rotate_on=schedule. Naming one of period
-// and cron line replaces the other, unless both are named.
+// mergeSchedule takes what goes with rotate_on=schedule.
 func mergeSchedule(bind *binding, d *framework.FieldData) error {
-	period, _, err := durationOf(d, "rotation_period")
+	err := setSchedule(d, &bind.Schedule, scheduleFields{
+		period: "rotation_period", cron: "rotation_schedule", shortest: target.ShortestRotationPeriod, longest: longestRotationPeriod,
+	})
 	if err != nil {
 		return err
-	}
-	line, lineGiven := d.GetOk("rotation_schedule")
-	periodGiven := period != 0
-	lineGiven = lineGiven && strings.TrimSpace(line.(string)) != ""
-	if periodGiven && lineGiven {
-		return refuse("rotation_period and rotation_schedule exclude each other: write one")
-	}
-	if _, ok := d.GetOk("rotation_period"); ok || lineGiven {
-		bind.Schedule.Period = 0
-	}
-	if _, ok := d.GetOk("rotation_schedule"); ok || periodGiven {
-		bind.Schedule.Cron = ""
-	}
-	if periodGiven {
-		if err := setDuration(d, "rotation_period", &bind.Schedule.Period, target.ShortestRotationPeriod, longestRotationPeriod); err != nil {
-			return err
-		}
-	}
-	if lineGiven {
-		bind.Schedule.Cron = strings.TrimSpace(line.(string))
-		if _, err := crontab.Parse(bind.Schedule.Cron); err != nil {
-			return refuse("rotation_schedule %q: %s (for example `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`)", clip(bind.Schedule.Cron, 80), err)
-		}
 	}
 	if d.Schema["grace_period"] != nil {
 		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {

@@ -33,10 +33,15 @@ func (s *session) terms(bind *binding) target.Terms {
 	return t
 }
 
+// identityCheckPeriod is how often C1 is asked when the mount's credential expires.
+const identityCheckPeriod = 24 * time.Hour
+
 // checkEvery is how often C1 is asked what has become of a binding's target; 0 is
 // never. Of a leased connector only its leases know what is alive.
 func (c *config) checkEvery(bind *binding) time.Duration {
 	switch {
+	case bind != nil && bind.Ref.Kind == target.Identity:
+		return identityCheckPeriod
 	case bind == nil || !bind.scheduled() && bind.Ref.Kind != target.Decoy:
 		return 0
 	case bind.CheckPeriod > 0:
@@ -112,6 +117,8 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 		ClientSecret:          cfg.ClientSecret,
 		AccessToken:           cfg.AccessToken,
 		CACertPEM:             cfg.CACert,
+		CACertOnly:            cfg.CACertOnly,
+		IdentityToken:         b.identityToken(cfg),
 		RequestTimeout:        cfg.RequestTimeout,
 		MaxRetries:            cfg.MaxRetries,
 		MaxRequestsPerSecond:  cfg.MaxRequestsPerSecond,
@@ -128,7 +135,13 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 func (b *backend) revokeAtC1(ctx context.Context, s *session, ref target.Ref, credentialID string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	why, err := s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
+	var why string
+	var err error
+	if ref.Kind == target.Identity {
+		why, err = b.endOwn(ctx, s, credentialID)
+	} else {
+		why, err = s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
+	}
 	if err == nil {
 		b.Logger().Debug("a credential has ended", "target", ref.String(), "credential_id", credentialID, "evidence", why)
 	}

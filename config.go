@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/helper/pluginidentityutil"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
@@ -33,11 +34,16 @@ const (
 	defaultDriftCheck      = 24 * time.Hour
 	shortestDriftCheck     = time.Minute
 	longestDriftCheck      = 365 * 24 * time.Hour
+	shortestRootPeriod     = 24 * time.Hour
+	longestRootPeriod      = 365 * 24 * time.Hour
+	defaultRootGrace       = time.Hour
+	longestRootGrace       = 30 * 24 * time.Hour
 	maxHistoryLimit        = target.MaxRecords
 	tenantDomainSuffix     = ".conductor.one"
 	authSignedAssertion    = "signed_assertion"
 	authClientSecret       = "client_secret"
 	authAccessToken        = "access_token"
+	authFederation         = "workload_federation"
 	maxCACertBytes         = 1 << 20
 	maxRequestsPerSecondOK = 10_000
 )
@@ -51,6 +57,9 @@ type config struct {
 	URL          string `json:"url,omitempty"`
 	TenantDomain string `json:"tenant_domain,omitempty"`
 	CACert       string `json:"ca_cert,omitempty"`
+	CACertOnly   bool   `json:"ca_cert_only,omitempty"`
+
+	pluginidentityutil.PluginIdentityTokenParams // with workload federation
 
 	RequestTimeout        time.Duration `json:"request_timeout"`
 	MaxRetries            int           `json:"max_retries"`
@@ -59,6 +68,10 @@ type config struct {
 	HistoryLimit          int           `json:"history_limit"`
 	RotationWorkers       int           `json:"rotation_workers"`
 	DriftCheckPeriod      time.Duration `json:"drift_check_period"` // 0 is never
+
+	// Of the mount's own credential.
+	RootRotation    target.Schedule `json:"root_rotation,omitzero"`
+	RootGracePeriod time.Duration   `json:"root_grace_period"`
 }
 
 // configDefaults are what a config has that names no limits.
@@ -67,6 +80,9 @@ func configDefaults() config {
 		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
 		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
 		RotationWorkers: defaultRotationWorkers, DriftCheckPeriod: defaultDriftCheck,
+		RootGracePeriod: defaultRootGrace,
+
+		PluginIdentityTokenParams: pluginidentityutil.PluginIdentityTokenParams{IdentityTokenTTL: defaultIdentityTokenTTL},
 	}
 }
 
@@ -94,6 +110,8 @@ func (c *config) authentication() string {
 	switch {
 	case c.AccessToken != "":
 		return authAccessToken
+	case c.federated():
+		return authFederation
 	case c1api.IsSigningSecret(c.ClientSecret):
 		return authSignedAssertion
 	default:
@@ -147,64 +165,19 @@ func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
 	if len(cfg.CACert) > maxCACertBytes {
 		return nil, refuse("ca_cert: more than %d bytes", maxCACertBytes)
 	}
+	if v, ok := d.GetOk("ca_cert_only"); ok {
+		cfg.CACertOnly = v.(bool)
+	}
+	if cfg.CACertOnly && cfg.CACert == "" {
+		return nil, refuse("ca_cert_only needs a ca_cert: without it nothing would be trusted")
+	}
+	if err := mergeFederation(cfg, d); err != nil {
+		return nil, err
+	}
+	if err := mergeRootRotation(cfg, d); err != nil {
+		return nil, err
+	}
 	return cfg, mergeLimits(cfg, d)
-}
-
-// mergeIdentity settles which of the ways to authenticate is meant.
-func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
-	_, secretGiven := d.GetOk("client_secret")
-	_, tokenGiven := d.GetOk("access_token")
-	switch {
-	case secretGiven && tokenGiven && cfg.ClientSecret != "" && cfg.AccessToken != "":
-		return refuse("access_token and client_secret exclude each other: write one")
-	case tokenGiven && cfg.AccessToken != "":
-		if v, ok := d.GetOk("client_id"); ok && v.(string) != "" {
-			return refuse("access_token and client_id exclude each other: write one")
-		}
-		cfg.ClientID, cfg.ClientSecret = "", ""
-	case secretGiven && cfg.ClientSecret != "":
-		cfg.AccessToken = ""
-	}
-	if stored != nil {
-		// Whoever may write the config but does not know the secret must not
-		// be able to have it sent to a host of his own.
-		changed := ""
-		for _, f := range []struct{ name, before, now string }{
-			{"client_id", stored.ClientID, cfg.ClientID},
-			{"url", stored.URL, cfg.URL},
-			{"tenant_domain", stored.TenantDomain, cfg.TenantDomain},
-			{"ca_cert", stored.CACert, cfg.CACert},
-		} {
-			if f.before != f.now {
-				changed = f.name
-			}
-		}
-		carried := (secretGiven && cfg.ClientSecret != "") || (tokenGiven && cfg.AccessToken != "")
-		if changed != "" && !carried {
-			return refuse("%s changes where the stored secret is sent: write client_secret (or access_token) in the same call", changed)
-		}
-	}
-	switch {
-	case cfg.AccessToken != "":
-		if err := c1api.CheckAccessToken(cfg.AccessToken); err != nil {
-			return refuse("access_token: %s", err)
-		}
-		if cfg.URL == "" && cfg.TenantDomain == "" {
-			return refuse("url or tenant_domain is required with access_token")
-		}
-		return nil
-	case cfg.ClientID == "":
-		return refuse("client_id is required (or access_token with url or tenant_domain)")
-	case cfg.ClientSecret == "":
-		return refuse("client_secret is required with client_id")
-	}
-	if _, _, _, err := c1api.ParseClientID(cfg.ClientID); err != nil {
-		return refuse("client_id: %s", err)
-	}
-	if err := c1api.CheckClientSecret(cfg.ClientSecret); err != nil {
-		return refuse("client_secret: %s", err)
-	}
-	return nil
 }
 
 var domainLabel = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?$`)

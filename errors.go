@@ -22,6 +22,8 @@ type userError struct {
 	status  int
 	message string
 	cause   error // what C1 said, if that was it
+	// recorded: the target's state says so as well, and when it is tried again.
+	recorded bool
 }
 
 func (e *userError) Error() string { return e.message }
@@ -31,6 +33,12 @@ func (e *userError) Unwrap() error { return e.cause }
 // because notes the cause of an error, for those who decide by it.
 func (e *userError) because(cause error) *userError {
 	e.cause = cause
+	return e
+}
+
+// inState notes that the target's state says so as well.
+func (e *userError) inState() *userError {
+	e.recorded = true
 	return e
 }
 

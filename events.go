@@ -31,11 +31,15 @@ func (t *turn) announce(ctx context.Context, r *target.Record) {
 		eventType += "-fail"
 	}
 	bindings, creds := pathsOf(t.ref.Kind)
+	path, dataPath := creds+"/"+r.Binding, bindings+"/"+r.Binding+"/history"
+	if t.ref.Kind == target.Identity {
+		path, dataPath = "config/rotate-root", "config"
+	}
 	t.sendEvent(ctx, eventType,
 		logical.EventMetadataModified, fmt.Sprint(succeeded),
 		logical.EventMetadataOperation, r.Reason,
-		logical.EventMetadataPath, creds+"/"+r.Binding,
-		logical.EventMetadataDataPath, bindings+"/"+r.Binding+"/history",
+		logical.EventMetadataPath, path,
+		logical.EventMetadataDataPath, dataPath,
 		"name", r.Binding,
 		"outcome", r.Outcome,
 		"version", fmt.Sprint(r.Version),

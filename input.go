@@ -7,11 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-secure-stdlib/parseutil"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/crontab"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // checkInput prepares what a caller sent, before the framework converts it to
@@ -170,6 +174,46 @@ func setInt(d *framework.FieldData, field string, value *int, least, most int) e
 	*value = v.(int)
 	if *value < least || *value > most {
 		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
+	}
+	return nil
+}
+
+// scheduleFields are the fields that say when the clock rotates something.
+type scheduleFields struct {
+	period, cron      string
+	shortest, longest time.Duration // of a period
+}
+
+// setSchedule takes a period or a cron line, if given. Naming one of both replaces the
+// other, unless both are named.
+func setSchedule(d *framework.FieldData, schedule *target.Schedule, f scheduleFields) error {
+	period, _, err := durationOf(d, f.period)
+	if err != nil {
+		return err
+	}
+	line, lineGiven := d.GetOk(f.cron)
+	periodGiven := period != 0
+	lineGiven = lineGiven && strings.TrimSpace(line.(string)) != ""
+	if periodGiven && lineGiven {
+		return refuse("%s and %s exclude each other: write one", f.period, f.cron)
+	}
+	if _, ok := d.GetOk(f.period); ok || lineGiven {
+		schedule.Period = 0
+	}
+	if _, ok := d.GetOk(f.cron); ok || periodGiven {
+		schedule.Cron = ""
+	}
+	if periodGiven {
+		if err := setDuration(d, f.period, &schedule.Period, f.shortest, f.longest); err != nil {
+			return err
+		}
+	}
+	if !lineGiven {
+		return nil
+	}
+	schedule.Cron = strings.TrimSpace(line.(string))
+	if _, err := crontab.Parse(schedule.Cron); err != nil {
+		return refuse("%s %q: %s (for example `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`)", f.cron, clip(schedule.Cron, 80), err)
 	}
 	return nil
 }

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
-
-	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // maxLockWait bounds how long a caller waits for a target's turn. With the
@@ -77,9 +75,4 @@ func (l *keyedLocks) take(key string, acquire func(*semaphore.Weighted) error) (
 		k.turn.Release(1)
 		leave()
 	}, nil
-}
-
-// lockBinding holds a binding's name while the binding is written or deleted.
-func (b *backend) lockBinding(ctx context.Context, k target.Kind, name string) (unlock func(), err error) {
-	return b.locks.lock(ctx, bindingPrefix+bindingLetter(k)+name)
 }

@@ -17,7 +17,7 @@ import (
 // Vault may have been restored from an older snapshot, C1 may have committed a request
 // of unknown outcome late, or somebody used a decoy.
 func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
-	if t.ref.Kind == target.Connector && !state.CurrentAlive() {
+	if t.ref.Kind != target.Decoy && !state.CurrentAlive() {
 		return state.NotLooked(), goOn, nil
 	}
 	s, err := t.session(ctx)
@@ -30,8 +30,13 @@ func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*ta
 	}
 	var seen target.Seen
 	var decoy *c1api.Decoy
+	shown := state
 	asked, err := ask(ctx, s, out, func(ctx context.Context) (err error) {
-		seen, decoy, err = see(ctx, s.client, state)
+		if t.ref.Kind == target.Identity {
+			shown, seen, err = t.lookAtIdentity(ctx, s, state)
+		} else {
+			seen, decoy, err = see(ctx, s.client, state)
+		}
 		return err
 	})
 	if !asked {
@@ -41,7 +46,7 @@ func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*ta
 		t.Logger().Warn("could not look at a target again; trying later", "target", t.ref.String(), "error", err)
 		return state.Unseen(t.now()), goOn, nil
 	}
-	next, news := t.noteDecoy(ctx, state, decoy).Observed(t.now(), s.terms(bind), seen)
+	next, news := t.noteDecoy(ctx, shown, decoy).Observed(t.now(), s.terms(bind), seen)
 	if news {
 		t.Logger().Warn("C1 holds something other than what was vended last", "target", t.ref.String(), "version", next.Version, "detail", seen.Drift)
 	}

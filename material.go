@@ -4,7 +4,6 @@
 package c1
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -34,23 +33,8 @@ type material struct {
 	Data         map[string]any // the vended fields but for the version
 	Decoy        *c1api.Decoy   // as C1 shows it beside the material; may be nil
 
-	lease leaseTimes // of a leased rotation
-}
-
-// callC1 rotates and turns the answer into material, for either kind.
-func callC1(ctx context.Context, client *c1api.Client, ref target.Ref) (*material, error) {
-	if ref.Kind == target.Connector {
-		c, err := client.RotateConnectorCredential(ctx, ref.AppID, ref.ConnectorID)
-		if err != nil {
-			return nil, err
-		}
-		return connectorMaterial(ref, c), nil
-	}
-	decoy, m, err := client.RotateDecoy(ctx, ref.DecoyID)
-	if err != nil {
-		return nil, err
-	}
-	return decoyMaterial(ref, decoy, m), nil
+	lease    leaseTimes // of a leased rotation
+	identity *config    // that is to be stored, of the mount's identity
 }
 
 // connectorMaterial puts C1's answer in the form in which it is vended.

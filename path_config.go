@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/hashicorp/go-uuid"
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
@@ -30,6 +32,9 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"tenant_domain":           {Type: framework.TypeString, Description: "First label of `<tenant_domain>.conductor.one`. Default: from the client ID. Excludes url."},
 			"url":                     {Type: framework.TypeString, Description: "The tenant's https URL, for other hosts. Default: from the client ID. Excludes tenant_domain."},
 			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust beside the system's."},
+			"ca_cert_only":            {Type: framework.TypeBool, Description: "Trust ca_cert alone. Default: no."},
+			"identity_token_audience": {Type: framework.TypeString, Description: "With a client_id of workload federation (/wfe): have Vault Enterprise issue the token, with this audience, which must contain the tenant's host. Default: the file that C1_IDENTITY_TOKEN_FILE names in the plugin's environment."},
+			"identity_token_ttl":      {Type: framework.TypeDurationSecond, Description: "Life of those tokens, 1m to 24h. Default: 1h."},
 			"request_timeout":         {Type: framework.TypeDurationSecond, Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
 			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
@@ -37,6 +42,9 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
 			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
 			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
+			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and before it expires; 0 is never. Excludes root_rotation_schedule. Default: never."},
+			"root_rotation_schedule":  {Type: framework.TypeString, Description: "Replace it at the turns of a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes root_rotation_period."},
+			"root_grace_period":       {Type: framework.TypeDurationSecond, Description: "How long after it was replaced a credential is ended at C1, 0 to 30d. Default: 1h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -78,11 +86,15 @@ func configResponse() map[int][]framework.Response {
 	return map[int][]framework.Response{http.StatusOK: {{
 		Description: "The configuration, without its secrets.",
 		Fields: map[string]*framework.FieldSchema{
-			"authentication":          {Type: framework.TypeString, Required: true, Description: "signed_assertion, client_secret or access_token."},
+			"authentication":          {Type: framework.TypeString, Required: true, Description: "signed_assertion, client_secret, access_token or workload_federation."},
 			"client_id":               {Type: framework.TypeString, Required: true, Description: "C1 client ID; empty with access_token."},
 			"tenant_domain":           {Type: framework.TypeString, Required: true, Description: "As written."},
 			"url":                     {Type: framework.TypeString, Required: true, Description: "The tenant's URL in use."},
 			"ca_cert":                 {Type: framework.TypeString, Required: true, Description: "As written."},
+			"ca_cert_only":            {Type: framework.TypeBool, Required: true, Description: "Whether ca_cert alone is trusted."},
+			"identity_token_audience": {Type: framework.TypeString, Required: true, Description: "As written; empty unless Vault issues the mount's token."},
+			"identity_token_ttl":      {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
+			"requires_dpop":           {Type: framework.TypeBool, Required: true, Description: "Whether C1 takes the credential only with DPoP proofs (RFC 9449), as far as is known."},
 			"request_timeout":         {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
 			"max_retries":             {Type: framework.TypeInt, Required: true, Description: "Retries of a call that cannot have rotated."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Required: true, Description: "0 is no limit."},
@@ -90,6 +102,11 @@ func configResponse() map[int][]framework.Response {
 			"history_limit":           {Type: framework.TypeInt, Required: true, Description: "Records kept per target."},
 			"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Scheduled rotations at the same time."},
 			"drift_check_period":      {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
+			"root_rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
+			"root_rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "The cron line."},
+			"root_grace_period":       {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
+			"identity_expires_at":     {Type: framework.TypeString, Required: true, Description: "When the mount's credential expires at C1, RFC 3339; empty if it does not, or if that is not known."},
+			"next_root_rotation":      {Type: framework.TypeString, Required: true, Description: "When it is replaced by the clock, RFC 3339; empty if nobody but a person replaces it."},
 		},
 	}}}
 }
@@ -99,12 +116,20 @@ func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framewo
 	if err != nil || cfg == nil {
 		return nil, err
 	}
-	return &logical.Response{Data: map[string]any{
+	id, err := b.identity(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	resp := &logical.Response{Data: map[string]any{
 		"authentication":          cfg.authentication(),
 		"client_id":               cfg.ClientID,
 		"tenant_domain":           cfg.TenantDomain,
 		"url":                     cfg.tenant(),
 		"ca_cert":                 cfg.CACert,
+		"ca_cert_only":            cfg.CACertOnly,
+		"identity_token_audience": cfg.IdentityTokenAudience,
+		"identity_token_ttl":      seconds(cfg.IdentityTokenTTL),
+		"requires_dpop":           id.dpop,
 		"request_timeout":         seconds(cfg.RequestTimeout),
 		"max_retries":             cfg.MaxRetries,
 		"max_requests_per_second": cfg.MaxRequestsPerSecond,
@@ -112,10 +137,19 @@ func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framewo
 		"history_limit":           cfg.HistoryLimit,
 		"rotation_workers":        cfg.RotationWorkers,
 		"drift_check_period":      seconds(cfg.DriftCheckPeriod),
-	}}, nil
+		"root_rotation_period":    seconds(cfg.RootRotation.Period),
+		"root_rotation_schedule":  cfg.RootRotation.Cron,
+		"root_grace_period":       seconds(cfg.RootGracePeriod),
+		"identity_expires_at":     rfc3339(id.expires),
+		"next_root_rotation":      rfc3339(id.next),
+	}}
+	if id.warning != "" {
+		resp.AddWarning(id.warning)
+	}
+	return resp, nil
 }
 
-func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 	unlock, err := b.locks.lock(ctx, configKey)
 	if err != nil {
 		return nil, err
@@ -137,18 +171,50 @@ func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framew
 	if cfg.Revision, err = uuid.GenerateUUID(); err != nil {
 		return nil, err
 	}
+	warnings, err := b.tryConfig(ctx, cfg, d.Get("verify_connection").(bool))
+	if err != nil {
+		return nil, err
+	}
+	left, err := b.storeConfig(ctx, stored, cfg, originOf(req))
+	if err != nil {
+		return nil, err
+	}
+	return warned(append(warnings, left...)), nil
+}
+
+// tryConfig refuses a config that cannot work; if it is to be verified, by logging in.
+func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (warnings []string, err error) {
+	if cfg.federated() {
+		_, warning, err := b.readIdentityToken(ctx, cfg)
+		if err != nil {
+			return nil, refuse("%s", err)
+		}
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	if expires, ok := c1api.TokenExpiry(cfg.AccessToken); ok && !b.now().Before(expires) {
+		return nil, refuse("access_token: it has expired at %s", rfc3339(expires))
+	}
 	client, err := b.newClient(cfg)
 	if err != nil {
 		return nil, refuse("%s", err)
 	}
 	defer client.Close()
-	if d.Get("verify_connection").(bool) {
-		check, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
-		defer cancel()
-		if _, err := client.Introspect(check); err != nil {
-			return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
-		}
+	if !verify {
+		return warnings, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
+	defer cancel()
+	if _, err := client.Introspect(ctx); err != nil {
+		return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
+	}
+	return warnings, nil
+}
+
+// storeConfig stores a config that was checked and has all that depends on it follow.
+// It returns what to tell whoever wrote it.
+func (b *backend) storeConfig(ctx context.Context, stored, cfg *config, o target.Origin) (warnings []string, err error) {
 	if err := b.store.Prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -161,17 +227,54 @@ func (b *backend) writeConfig(ctx context.Context, _ *logical.Request, d *framew
 			return nil, err
 		}
 	}
+	if err := b.identityExpected(ctx, cfg); err != nil {
+		return nil, err
+	}
 	if err := storedConfig.Write(ctx, b.store, store.Fixed(configKey), cfg); err != nil {
 		return nil, err
 	}
 	b.sessions.drop()
+	warnings = b.identityWritten(ctx, stored, cfg, o)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)
 	if replan {
 		b.replan.wanted.Store(true)
 		b.replanInBackground()
 	}
-	return nil, nil
+	return warnings, nil
+}
+
+// warned is an answer that holds nothing but warnings; nil without any.
+func warned(warnings []string) *logical.Response {
+	if len(warnings) == 0 {
+		return nil
+	}
+	resp := &logical.Response{}
+	for _, warning := range warnings {
+		resp.AddWarning(warning)
+	}
+	return resp
+}
+
+// identityExpected plans a look at the identity before a config is stored that has
+// another credential: should the process die then, the look finds it.
+func (b *backend) identityExpected(ctx context.Context, cfg *config) error {
+	if cfg.identityBinding() == nil {
+		return nil
+	}
+	t, err := b.takeTurn(ctx, identityRef)
+	if err != nil {
+		return err
+	}
+	defer t.release()
+	state := t.state
+	if cfg.sameCredential(state) {
+		return nil
+	}
+	if state == nil {
+		state = newState(identityRef)
+	}
+	return t.save(ctx, state.LookPlanned(b.now().Add(time.Minute)))
 }
 
 func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -190,7 +293,11 @@ func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *frame
 		return nil, err
 	}
 	b.sessions.drop()
-	return nil, nil
+	warnings, err := b.identityForgotten(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return warned(warnings), nil
 }
 
 // refuseWhileInUse keeps the tenant as long as something at C1 is still to be
@@ -207,7 +314,7 @@ func (b *backend) refuseWhileInUse(ctx context.Context, what string) error {
 		}
 	}
 	return walkStates(ctx, b.store, func(t *target.State) error {
-		if len(t.Retire) > 0 || t.Attempt != nil {
+		if t.Ref != identityRef && (len(t.Retire) > 0 || t.Attempt != nil) {
 			return refuse("%s while %s has credentials whose end is pending: revoke their leases and see status", what, t.Ref)
 		}
 		return nil

@@ -157,8 +157,8 @@ func (b *backend) endEverything(ctx context.Context) {
 		if err != nil || left == nil {
 			return err
 		}
-		if left.Scheduled && left.HasMaterial() {
-			b.Logger().Warn("stays alive at C1 after this mount is gone: readers may hold it", "target", t.Ref.String(),
+		if left.Scheduled && left.Kept() {
+			b.Logger().Warn("stays alive at C1 after this mount is gone: somebody may use it", "target", t.Ref.String(),
 				"version", left.Version, "credential_id", left.Current.CredentialID)
 		}
 		for _, r := range left.Retire {
@@ -180,7 +180,7 @@ func (b *backend) endTarget(ctx context.Context, ref target.Ref, which func(targ
 	var hastened *target.State
 	err := b.change(ctx, ref, func(t *turn) (*target.State, error) {
 		hastened = t.state.Hastened(t.now(), which)
-		if ref.Kind == target.Connector {
+		if ref.Kind != target.Decoy {
 			return hastened, nil
 		}
 		if err := t.save(ctx, hastened); err != nil {

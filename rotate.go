@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -28,6 +29,11 @@ type order struct {
 	// outcome is recorded on success: OutcomeIssued, OutcomeStored or
 	// OutcomeDiscarded.
 	outcome string
+	// own and old are what C1 shows of the mount's identity before it is rotated, and
+	// orphan is the ID of what it made in vain.
+	own    *ownCredentials
+	old    *c1api.OwnCredential
+	orphan string
 	// shared is the rotation that callers may join until C1 has answered; nil
 	// with a lease.
 	shared *sharedRotation
@@ -65,9 +71,12 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 	}
 	call, cancel := o.session.bound(context.WithoutCancel(ctx))
 	defer cancel()
-	m, err := callC1(call, o.session.client, t.ref)
+	m, err := t.callC1(call, o)
 	open := t.joined(o)
+	var useless *userError // what C1 made
 	switch {
+	case errors.As(err, &useless):
+		return nil, t.refused(ctx, o, before, open.Attempt.Origin, err)
 	case err != nil && c1api.OutcomeUnknown(err):
 		return nil, t.outcomeUnknown(ctx, o, open, err)
 	case err != nil:
@@ -98,6 +107,27 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: what was minted is being ended")
 	}
 	return m, nil
+}
+
+// callC1 rotates and turns the answer into material, for any kind.
+func (t *turn) callC1(ctx context.Context, o *order) (*material, error) {
+	client, ref := o.session.client, t.ref
+	switch ref.Kind {
+	case target.Identity:
+		return t.makeIdentity(ctx, o)
+	case target.Decoy:
+		decoy, m, err := client.RotateDecoy(ctx, ref.DecoyID)
+		if err != nil {
+			return nil, err
+		}
+		return decoyMaterial(ref, decoy, m), nil
+	default:
+		c, err := client.RotateConnectorCredential(ctx, ref.AppID, ref.ConnectorID)
+		if err != nil {
+			return nil, err
+		}
+		return connectorMaterial(ref, c), nil
+	}
 }
 
 // refuseRepeat recognises a request that Vault re-sent after a plugin died: it
@@ -236,12 +266,18 @@ func (t *turn) joined(o *order) *target.State {
 func (t *turn) refused(ctx context.Context, o *order, before *target.State, asked target.Origin, cause error) error {
 	now := t.now()
 	next := before.Refused(now, asked, cause.Error())
+	if o.orphan != "" {
+		next = next.Orphaned(now, o.orphan)
+	}
 	if o.byClock && !concernsAll(cause) {
 		next = next.Failed(now, o.session.terms(o.bind), cause.Error(), false)
 	}
 	t.announce(ctx, &target.Record{Origin: asked, Outcome: target.OutcomeFailed, FinishedAt: now, Error: cause.Error()})
 	if err := t.storeOutcome(ctx, next); err != nil {
 		t.Logger().Error("could not record a failed rotation; it shows as ambiguous until settled", "target", t.ref.String(), "error", err)
+	}
+	if t.ref.Kind == target.Identity {
+		return notRotated(cause)
 	}
 	return fromC1(cause)
 }
@@ -253,7 +289,10 @@ func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State,
 	if o.byClock {
 		next = next.Failed(t.now(), o.session.terms(o.bind), cause.Error(), true)
 	}
-	if o.keeps() {
+	switch {
+	case t.ref.Kind == target.Identity:
+		heals = "the credential before stays in use, and C1 is asked at " + rfc3339(commitBy) + " for what it made, to end it"
+	case o.keeps():
 		heals = "it is rotated again at " + rfc3339(commitBy) + ", or sooner if somebody asks for it"
 	}
 	t.announce(ctx, &target.Record{
@@ -279,6 +318,9 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 		result.EndsAt = now.Add(m.lease.capped(now, m.ExpiresAt).maxTTL + retireSlack)
 	}
 	next := t.noteDecoy(ctx, open, m.Decoy).Succeeded(now, o.session.terms(o.bind), result)
+	if m.identity != nil {
+		return t.identityStored(ctx, o, open, next, attemptMinute, m)
+	}
 	if o.keeps() {
 		if err := t.storeKept(ctx, next, attemptMinute); err != nil {
 			return t.holdUntilStored(ctx, o, next, attemptMinute, err)

@@ -49,6 +49,13 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 	var state *target.State
 	var bind *binding
 	err := b.safely(ref, func() error {
+		if ref.Kind == target.Identity {
+			unlock, err := b.locks.lock(ctx, configKey)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+		}
 		t, err := b.takeTurn(ctx, ref)
 		if err != nil {
 			return err
@@ -65,6 +72,9 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 		if err != nil {
 			return err
 		}
+		if err := t.reconcile(ctx, s.config); err != nil {
+			return err
+		}
 		if err := t.claimedBy(s, name); err != nil {
 			return err
 		}
@@ -72,7 +82,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 		if err != nil {
 			return err
 		}
-		if rec != nil && rec.Outcome == target.OutcomeStored && rec.Version == t.state.Version && t.state.HasMaterial() {
+		if rec != nil && rec.Outcome == target.OutcomeStored && rec.Version == t.state.Version && t.state.Kept() {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
 		r.moved = t.state.NextRotation
@@ -86,6 +96,9 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 // rotateShared is the rotation itself, for a caller as for the clock. Whoever has the
 // turn finishes it.
 func (t *turn) rotateShared(ctx context.Context, o *order) error {
+	if err := t.prepareIdentity(ctx, o); err != nil {
+		return err
+	}
 	m, err := t.rotate(ctx, o)
 	if err == nil {
 		o.shared.warnings = m.Warnings

@@ -113,14 +113,22 @@ func (t *turn) plan(ctx context.Context, out *settled) error {
 // replanned is the state with what has to be planned anew: what a clock that was
 // ahead has planned, and what failed under another config.
 func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, error) {
-	if !t.state.Scheduled {
-		return t.state, nil
+	state := t.state
+	if t.ref.Kind == target.Identity {
+		cfg, err := readConfig(ctx, t.store)
+		if err != nil || cfg == nil {
+			return state, err
+		}
+		state, _ = t.reconciled(cfg, state, target.Origin{})
 	}
-	bind, err := t.scheduledBinding(ctx, t.ref, t.state.Binding)
+	if !state.Scheduled {
+		return state, nil
+	}
+	bind, err := t.scheduledBinding(ctx, t.ref, state.Binding)
 	if err != nil || bind == nil {
-		return t.state, err
+		return state, err
 	}
-	next := t.state.Replanned(now, bind.Schedule)
+	next := state.Replanned(now, bind.Schedule)
 	if next.Failing == nil {
 		return next, nil
 	}
@@ -133,6 +141,9 @@ func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, err
 
 // resolve decides an attempt that C1 can no longer commit late.
 func (t *turn) resolve(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
+	if t.ref.Kind == target.Identity {
+		return t.resolveIdentity(ctx, state, out)
+	}
 	if !state.Resolvable() {
 		return state.Undecidable(), goOn, nil
 	}
@@ -161,6 +172,13 @@ func (t *turn) resolve(ctx context.Context, state *target.State, out *settled) (
 func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
 	if t.System().Tainted() {
 		return state, wait, nil
+	}
+	if t.ref.Kind == target.Identity {
+		unlock, err := t.locks.tryLock(configKey)
+		if err != nil {
+			return state, wait, nil // somebody writes the config: the turn waits
+		}
+		defer unlock()
 	}
 	s, err := t.session(ctx)
 	if err != nil {
@@ -199,7 +217,7 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		})
 	})
 	t.shared.finish(t.ref, shared, t.state, bind, err)
-	var full *userError
+	var u *userError
 	switch {
 	case err == nil:
 		out.asked(nil)
@@ -209,8 +227,10 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		return failed(t.state, err), wait, nil
 	case c1api.AsError(err) != nil:
 		out.asked(err)
-		return t.state, wait, nil //nolint:nilerr // what C1 said is told in out; the state is stored
-	case errors.As(err, &full) && full.status == http.StatusTooManyRequests:
+		return t.state, wait, nil // what C1 said is told in out; the state is stored
+	case errors.As(err, &u) && u.recorded:
+		return t.state, wait, nil
+	case errors.As(err, &u) && u.status == http.StatusTooManyRequests:
 		return failed(state, err), wait, nil // before C1 was asked
 	default:
 		return nil, wait, err // storage

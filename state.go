@@ -42,6 +42,9 @@ var storedState = store.Type[target.State]{
 	What: "state of a target", Format: 1, Copy: (*target.State).Copy, Check: (*target.State).Restore,
 }
 
+// identityRef is the mount's own credential at C1.
+var identityRef = target.Ref{Kind: target.Identity}
+
 // newState is the state of a target that has none yet.
 func newState(ref target.Ref) *target.State {
 	return target.New(ref, target.Splay(rand.N(1<<16))) //nolint:gosec // it spreads load, and is no secret

@@ -63,7 +63,7 @@ func (s *State) ComesToBeScheduled(now time.Time, schedule Schedule, first time.
 // Rescheduled plans the next turn by a schedule that has changed.
 func (s *State) Rescheduled(now time.Time, schedule Schedule) *State {
 	n := s.next()
-	if n.HasMaterial() {
+	if n.Kept() {
 		n.NextRotation = schedule.NextTurn(n.Current, n.Splay, now)
 	} else {
 		n.NextRotation = schedule.After(now, n.Splay)

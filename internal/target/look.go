@@ -95,6 +95,16 @@ func (s *State) Observed(now time.Time, t Terms, seen Seen) (n *State, news bool
 	return n, news
 }
 
+// LookPlanned plans a look for a time at the latest.
+func (s *State) LookPlanned(at time.Time) *State {
+	if s.Recheck != nil && s.Recheck.At.Before(at) {
+		return s
+	}
+	n := s.next()
+	n.Recheck = &Recheck{At: at, Why: Periodic}
+	return n
+}
+
 // NotLooked drops a look that there is nothing left to be seen by.
 func (s *State) NotLooked() *State {
 	n := s.next()

@@ -105,7 +105,7 @@ func (s *State) ClockReason() string {
 	switch {
 	case s.Attempt != nil || s.Recovers:
 		return ReasonRecovery
-	case !s.HasMaterial():
+	case !s.Kept():
 		return ReasonInitial
 	default:
 		return ReasonSchedule

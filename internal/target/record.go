@@ -29,6 +29,7 @@ const (
 	ReasonInitial  = "initial"  // the binding came to be scheduled
 	ReasonSchedule = "schedule" // its time had come
 	ReasonRecovery = "recovery" // the one before was of unknown outcome
+	ReasonConfig   = "config"   // somebody wrote the mount's identity
 )
 
 // Origin says who asked for a rotation, when and why.

@@ -99,6 +99,8 @@ type Credential struct {
 	ExpiresAt    time.Time `json:"expires_at,omitzero"`
 	// EndedAt is when the engine has ended it at C1.
 	EndedAt time.Time `json:"ended_at,omitzero"`
+	// RequireDPoP: C1 takes the mount's credential only with proofs (RFC 9449).
+	RequireDPoP bool `json:"require_dpop,omitempty"`
 	// Undelivered: whoever asked for it had gone.
 	Undelivered bool `json:"undelivered,omitempty"`
 	// Drifted says why this is no longer what C1 holds.
@@ -110,9 +112,9 @@ type Credential struct {
 
 // Retirement is a vended credential whose end is planned.
 type Retirement struct {
-	Version      int       `json:"version"`
+	Version      int       `json:"version"`                 // below 0: of what nobody has stored
 	Binding      string    `json:"binding,omitempty"`       // under which it was vended
-	CredentialID string    `json:"credential_id,omitempty"` // connectors: revoked by this ID
+	CredentialID string    `json:"credential_id,omitempty"` // ended by this ID; of a decoy none
 	Tenant       string    `json:"tenant,omitempty"`        // only if it is not the target's
 	At           time.Time `json:"at"`                      // not before; after a failure the next try
 	Failures     int       `json:"failures,omitempty"`
@@ -258,15 +260,23 @@ func (s *State) Problems() map[string]string {
 	last := ""
 	for _, r := range s.Retire {
 		if r.Failures > 0 {
-			failing = append(failing, fmt.Sprintf("version %d %s", r.Version, r.CredentialID))
+			failing = append(failing, r.name())
 			last = r.LastError
 		}
 	}
 	if n := len(failing); n > 0 {
 		p[AttentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet (%s), the last for: %s",
-			n, strings.TrimSpace(strings.Join(failing[:min(n, 3)], ", ")), last)
+			n, strings.Join(failing[:min(n, 3)], ", "), last)
 	}
 	return p
+}
+
+// name names a credential for a person.
+func (r Retirement) name() string {
+	if r.Version < 0 {
+		return "credential " + r.CredentialID
+	}
+	return strings.TrimSpace(fmt.Sprintf("version %d %s", r.Version, r.CredentialID))
 }
 
 // ProblemList is Problems in a form and order that a person reads.
@@ -292,7 +302,7 @@ func (s *State) Health(now time.Time) string {
 		}
 	}
 	switch {
-	case s.Attempt == nil && s.Scheduled && !s.HasMaterial():
+	case s.Attempt == nil && s.Scheduled && !s.Kept():
 		return Pending
 	case s.Attempt == nil:
 		return Ready
@@ -319,6 +329,12 @@ func (s *State) Ambiguity(now time.Time) string {
 
 // HasMaterial reports whether readers of a scheduled binding can be served.
 func (s *State) HasMaterial() bool { return s.Current != nil && s.Current.Material != nil }
+
+// Kept reports whether there is something that the clock replaces. The secret of the
+// mount's identity lies in the config.
+func (s *State) Kept() bool {
+	return s.HasMaterial() || s.Ref.Kind == Identity && s.Current != nil
+}
 
 // CurrentAlive reports whether something was vended that the engine has not ended
 // itself.

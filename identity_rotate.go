@@ -1,0 +1,227 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/go-uuid"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+// prepareIdentity finds out what a rotation of the identity needs to know before it
+// begins, and puts into the state what C1 shows of the credential in use. It does
+// nothing for other targets.
+func (t *turn) prepareIdentity(ctx context.Context, o *order) error {
+	if t.ref.Kind != target.Identity {
+		return nil
+	}
+	err := t.lookBeforeRotating(ctx, o)
+	if err == nil || !o.byClock || concernsAll(err) {
+		return err
+	}
+	if err := t.storeOutcome(ctx, t.state.Failed(t.now(), o.session.terms(o.bind), err.Error(), false)); err != nil {
+		return err
+	}
+	var u *userError
+	if errors.As(err, &u) {
+		u.recorded = true
+	}
+	return err
+}
+
+func (t *turn) lookBeforeRotating(ctx context.Context, o *order) error {
+	if a := t.state.Attempt; a != nil {
+		if a.RequestID != "" && a.RequestID == o.origin.RequestID {
+			return nil // it was sent again, which the rotation refuses by itself
+		}
+		return failWith(http.StatusConflict, "what became of the rotation before is not known yet: C1 is asked at %s; the credential in config works", rfc3339(a.NextTry))
+	}
+	look, cancel := o.session.bound(ctx)
+	defer cancel()
+	own, err := o.session.lookUpOwn(look)
+	if err != nil {
+		return notRotated(err)
+	}
+	o.own, o.old = own, own.find(o.session.config.ClientID)
+	if o.old == nil {
+		return failWith(http.StatusBadGateway, "the identity was not rotated: C1 does not show %s among its owner's credentials", o.session.config.ClientID)
+	}
+	if cur := t.state.Current; cur.CredentialID == o.old.ID && cur.ExpiresAt.Equal(o.old.ExpiresAt) && cur.RequireDPoP == o.old.RequireDPoP {
+		return nil
+	}
+	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), o.old.ID, o.old.ExpiresAt, o.old.RequireDPoP))
+}
+
+// notRotated is the answer where C1 did not make a new credential.
+func notRotated(err error) error {
+	e := c1api.AsError(err)
+	if e == nil {
+		return err // ours
+	}
+	u := fromC1(err)
+	if e.Reason == c1api.ReasonForbidden {
+		u.message = fmt.Sprintf("the mount's identity may not replace its own credential: %s; it takes the right to list, create and delete the credentials of its own service principal, or of its own user. Nothing was changed", e)
+	}
+	return u
+}
+
+// makeIdentity has C1 make a new credential and proves that it works before anything
+// relies on it. One that does not is ended.
+func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
+	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, like(o.old, t.state.Attempt.ID))
+	if err != nil {
+		return nil, err
+	}
+	cfg := o.session.config.copied()
+	cfg.ClientID, cfg.ClientSecret = made.ClientID, secret
+	if err := t.prove(ctx, cfg, o.own.who); err != nil {
+		ctx, cancel := o.session.bound(context.WithoutCancel(ctx))
+		defer cancel()
+		why, failed := o.session.client.EndOwnCredential(ctx, o.own.owner, made.ID)
+		if failed != nil {
+			o.orphan, why = made.ID, "it is ended later: "+failed.Error()
+		}
+		return nil, failWith(http.StatusBadGateway,
+			"the identity was not rotated: C1 made the credential %s, which does not do: %s (%s)", made.ClientID, err, why).inState()
+	}
+	return &material{
+		CredentialID: made.ID, ClientID: made.ClientID, ExpiresAt: made.ExpiresAt, Fingerprint: hexSHA256(secret), identity: cfg,
+	}, nil
+}
+
+// prove logs in with a new credential, and reports an error unless it may do what the
+// one before may.
+func (t *turn) prove(ctx context.Context, cfg *config, before *c1api.Introspection) error {
+	client, err := t.newClient(cfg)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.RequestTimeout)
+	defer cancel()
+	who, err := client.Introspect(ctx)
+	if err != nil {
+		return err
+	}
+	for _, have := range []struct {
+		what        string
+		before, now []string
+	}{{"role", before.Roles, who.Roles}, {"permission", before.Permissions, who.Permissions}} {
+		for _, name := range have.before {
+			if !slices.Contains(have.now, name) {
+				return fmt.Errorf("it lacks the %s %s of the one before", have.what, clip(name, 80))
+			}
+		}
+	}
+	return nil
+}
+
+// storeIdentity makes the new credential the mount's. Whoever rotates the identity
+// holds the config's lock.
+func (t *turn) storeIdentity(ctx context.Context, m *material) error {
+	var err error
+	if m.identity.Revision, err = uuid.GenerateUUID(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	if err := storedConfig.Write(ctx, t.store, store.Fixed(configKey), m.identity); err != nil {
+		return err
+	}
+	t.sessions.drop()
+	return nil
+}
+
+// identityStored stores the outcome of a rotation of the identity: the config, and
+// then the state. Whatever fails, the credential in the config works, and the open
+// attempt is concluded by what config and C1 say.
+func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.State, attemptMinute int64, m *material) error {
+	err := t.storeIdentity(ctx, m)
+	if err != nil {
+		why := fmt.Sprintf("C1 made %s, and Vault's storage refused it (%s)", m.ClientID, err)
+		unknown := open.Unknown(why)
+		if o.byClock {
+			unknown = unknown.Failed(t.now(), o.session.terms(o.bind), why, true)
+		}
+		t.agenda.Hurry(t.name, unknown.Attempt.CommitBy)
+		if err := t.storeOutcome(ctx, unknown); err != nil {
+			t.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.ref.String(), "error", err)
+		}
+		return failWith(statusOutcomeUnknown,
+			"outcome not stored: %s; the credential before is in use, and what is in vain is ended at %s", why, rfc3339(unknown.Attempt.CommitBy)).inState()
+	}
+	if err := t.storeKept(ctx, next, attemptMinute); err != nil {
+		return failWith(statusOutcomeUnknown,
+			"the new credential %s is stored and in use; storage refused the record of it (%s), which is made up for at %s", m.ClientID, err, rfc3339(open.Attempt.CommitBy)).inState()
+	}
+	t.announce(ctx, next.Newest)
+	return nil
+}
+
+// resolveIdentity concludes an attempt by what C1 lists and the config holds.
+func (t *turn) resolveIdentity(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
+	s, err := t.session(ctx)
+	if err != nil {
+		return nil, wait, err
+	}
+	if s.config.identityBinding() == nil || s.config.tenant() != state.Tenant {
+		next, left := t.reconciled(s.config, state, target.Origin{})
+		t.Logger().Warn("an identity that was replaced leaves something alive at C1", "what", strings.Join(left, "; "))
+		return next, goOn, nil
+	}
+	var own *ownCredentials
+	asked, err := ask(ctx, s, out, func(ctx context.Context) (err error) {
+		own, err = s.lookUpOwn(ctx)
+		return err
+	})
+	if !asked {
+		return state, wait, nil
+	}
+	if err != nil {
+		t.Logger().Warn("could not find out what became of a rotation of the identity; trying again", "error", err)
+		return state.Unseen(t.now()), goOn, nil
+	}
+	var made target.Made
+	for _, c := range own.list {
+		switch {
+		case !strings.HasSuffix(c.DisplayName, tagOf(state.Attempt.ID)) || !c.DeletedAt.IsZero():
+		case c.ClientID == s.config.ClientID:
+			made.InUse = &target.Result{
+				Outcome: target.OutcomeStored, CredentialID: c.ID, ClientID: c.ClientID,
+				Fingerprint: hexSHA256(s.config.ClientSecret), ExpiresAt: c.ExpiresAt,
+			}
+		default:
+			made.Orphans = append(made.Orphans, c.ID)
+		}
+	}
+	next := state.Concluded(t.now(), s.terms(s.config.identityBinding()), made)
+	next, _ = t.reconciled(s.config, next, target.Origin{})
+	return next, goOn, nil
+}
+
+// lookAtIdentity asks C1 when the mount's credential expires. An identity that may not
+// read its own credentials works nevertheless.
+func (t *turn) lookAtIdentity(ctx context.Context, s *session, state *target.State) (*target.State, target.Seen, error) {
+	own, err := s.lookUpOwn(ctx)
+	if c1api.IsReason(err, c1api.ReasonForbidden) {
+		return state, target.Seen{}, nil
+	}
+	if err != nil {
+		return nil, target.Seen{}, err
+	}
+	held := own.find(s.config.ClientID)
+	if held == nil {
+		return state, target.Seen{Drift: fmt.Sprintf("C1 no longer shows the credential %s that this mount logs in with: write another one into config", s.config.ClientID)}, nil
+	}
+	return state.Dated(s.terms(s.config.identityBinding()), held.ID, held.ExpiresAt, held.RequireDPoP), target.Seen{}, nil
+}
