@@ -40,6 +40,16 @@ var publishedRequests = []publishedRequest{
 	{http.MethodGet, pathPattern("/api/v1/decoys/*"), nil, nil},
 	{http.MethodPatch, pathPattern("/api/v1/decoys/*"), nil, []string{"decoy", "updateMask"}},
 	{http.MethodPost, pathPattern("/api/v1/decoys/*/rotate"), nil, []string{}},
+	{http.MethodGet, pathPattern("/api/v1/service_principals/*/credentials"), nil, nil},
+	{http.MethodPost, pathPattern("/api/v1/service_principals/*/credentials"), nil, []string{"displayName", "expires", "scopedRoles", "allowSourceCidrs", "requireDpop"}},
+	{http.MethodGet, pathPattern("/api/v1/service_principals/*/credentials/*"), nil, nil},
+	{http.MethodPatch, pathPattern("/api/v1/service_principals/*/credentials/*"), nil, []string{"credential", "updateMask"}},
+	{http.MethodDelete, pathPattern("/api/v1/service_principals/*/credentials/*"), nil, []string{}},
+	{http.MethodGet, pathPattern("/api/v1/iam/personal_clients"), nil, nil},
+	{http.MethodPost, pathPattern("/api/v1/iam/personal_clients"), nil, []string{"displayName", "expires", "scopedRoles", "allowSourceCidr"}},
+	{http.MethodGet, pathPattern("/api/v1/iam/personal_clients/*"), nil, nil},
+	{http.MethodPost, pathPattern("/api/v1/iam/personal_clients/*"), nil, []string{"client", "updateMask"}},
+	{http.MethodDelete, pathPattern("/api/v1/iam/personal_clients/*"), nil, []string{}},
 	{http.MethodPost, pathPattern("/auth/v1/token"), nil, nil},
 }
 
@@ -80,15 +90,19 @@ func unpublished(rq *http.Request, sent []byte) string {
 func TestWhatC1DoesNotPublishIsCaught(t *testing.T) {
 	t.Parallel()
 	for request, says := range map[string]string{
-		"GET /api/v1/decoys":                                     "",
-		"POST /api/v1/decoys/x/rotate {}":                        "",
-		"POST /api/v1/apps/a/connectors/b/credentials/c":         "",
-		"DELETE /api/v1/apps/a/connectors/b/credentials/c":       "is not published",
-		"GET /api/v1/decoys?page_size=5":                         "has no parameter page_size",
-		"POST /api/v1/decoys/x/rotate {\"force\":true}":          "has no field force",
-		"GET /api/v1/decoys/x {}":                                "takes no such body",
-		"POST /api/v1/apps/connectors/credentials {\"appid\":1}": "has no field appid",
-		"POST /api/v1/decoys/x/y/rotate":                         "is not published",
+		"GET /api/v1/decoys":                                       "",
+		"POST /api/v1/decoys/x/rotate {}":                          "",
+		"POST /api/v1/apps/a/connectors/b/credentials/c":           "",
+		"DELETE /api/v1/apps/a/connectors/b/credentials/c":         "is not published",
+		"GET /api/v1/decoys?page_size=5":                           "has no parameter page_size",
+		"POST /api/v1/decoys/x/rotate {\"force\":true}":            "has no field force",
+		"GET /api/v1/decoys/x {}":                                  "takes no such body",
+		"POST /api/v1/apps/connectors/credentials {\"appid\":1}":   "has no field appid",
+		"POST /api/v1/decoys/x/y/rotate":                           "is not published",
+		"DELETE /api/v1/service_principals/u/credentials/c":        "",
+		"POST /api/v1/service_principals/u/credentials/c/revoke":   "is not published",
+		"POST /api/v1/iam/personal_clients {\"requireDpop\":true}": "has no field requireDpop",
+		"PATCH /api/v1/iam/personal_clients/c":                     "is not published",
 	} {
 		parts := strings.SplitN(request, " ", 3)
 		rq, err := http.NewRequestWithContext(t.Context(), parts[0], "https://acme.example"+parts[1], http.NoBody)

@@ -39,8 +39,17 @@ without authentication; ?tenant=NAME picks another tenant than the port's own.
                                 "revoked": "not_found" or "shown",
                                 "token_errors": "oauth" or "grpc",
                                 "connectors": true, "decoys": false, "findings": true,
-                                "credential_ttl": "1h", "down": true, "up_after": "5s"}
+                                "credential_ttl": "1h", "down": true, "up_after": "5s",
+                                "dpop_nonces": {"token": true, "api": false}, "dpop_window": "1m"}
   POST   revoke-tokens         ends every access token
+  POST   rotate-dpop-nonces    challenges who sends an older nonce
+
+  GET    identities            the service principals' credentials and personal clients that can log in
+  POST   identities            {"display_name": "Vault"}; also personal, plain, require_dpop, expires_in,
+                               scoped_roles, source_cidrs, beside (a client ID of the same principal)
+  POST   identities/federated  {"issuer": "https://ci.example", "keys": {a JWK set}, "subject": "job"}
+  POST   identities/delete     {"client_id": "I"}, as somebody else would
+  POST   identities/expire     {"client_id": "I"}
 
   POST   connectors            {"display_name": "Okta"}; also app_id, for one more of an app
   POST   connectors/rotate     {"app_id": "A", "connector_id": "C"}, as somebody else would
@@ -69,7 +78,10 @@ without authentication; ?tenant=NAME picks another tenant than the port's own.
 Operations: token, introspect, listApps, listConnectors, getConnector, rotateConnector,
 getConnectorCredential, revokeConnectorCredential, getDecoy, listDecoys,
 searchDecoys, createDecoy, updateDecoy, deleteDecoy, rotateDecoy, getFinding,
-searchFindings.
+searchFindings, listServicePrincipalCredentials, createServicePrincipalCredential,
+getServicePrincipalCredential, updateServicePrincipalCredential,
+deleteServicePrincipalCredential, listPersonalClients, createPersonalClient,
+getPersonalClient, updatePersonalClient, deletePersonalClient.
 `
 
 // order is one admin request to a tenant; it returns what to answer.
@@ -90,6 +102,13 @@ func (t *Tenant) adminHandler() http.Handler {
 		"GET alive":          adminAlive,
 		"POST settings":      adminSettings,
 		"POST revoke-tokens": adminRevokeTokens,
+
+		"GET identities":            func(t *Tenant, _ *http.Request) (any, error) { return orEmpty(t.LiveCredentials()), nil },
+		"POST identities":           adminNewIdentity,
+		"POST identities/federated": adminNewFederatedIdentity,
+		"POST identities/delete":    func(t *Tenant, r *http.Request) (any, error) { return adminEndIdentity(r, t.DeleteIdentity) },
+		"POST identities/expire":    func(t *Tenant, r *http.Request) (any, error) { return adminEndIdentity(r, t.ExpireIdentity) },
+		"POST rotate-dpop-nonces":   adminRotateDPoPNonces,
 
 		"POST connectors":         adminNewConnector,
 		"POST connectors/rotate":  adminRotateConnector,

@@ -21,6 +21,11 @@ type settings struct {
 	CredentialTTL *string        `json:"credential_ttl"`
 	Down          *bool          `json:"down"`
 	UpAfter       string         `json:"up_after"`
+	DPoPWindow    string         `json:"dpop_window"`
+	DPoPNonces    *struct {
+		Token bool `json:"token"`
+		API   bool `json:"api"`
+	} `json:"dpop_nonces"`
 }
 
 func adminSettings(t *Tenant, r *http.Request) (any, error) {
@@ -35,10 +40,14 @@ func adminSettings(t *Tenant, r *http.Request) (any, error) {
 		credentialTTL, ttlErr = readDuration("credential_ttl", *in.CredentialTTL)
 		err = errors.Join(err, ttlErr)
 	}
-	if err = errors.Join(err, in.check()); err != nil {
+	window, windowErr := readDuration("dpop_window", in.DPoPWindow)
+	if err = errors.Join(err, windowErr, in.check()); err != nil {
 		return nil, err
 	}
 	in.apply(t)
+	if window > 0 {
+		t.SetDPoPWindow(window)
+	}
 	if in.CredentialTTL != nil {
 		t.SetCredentialTTL(credentialTTL)
 	}
@@ -71,6 +80,9 @@ func (in settings) apply(t *Tenant) {
 	}
 	if in.TokenErrors != nil {
 		t.SetTokenErrors(*in.TokenErrors)
+	}
+	if in.DPoPNonces != nil {
+		t.SetDPoPNonces(in.DPoPNonces.Token, in.DPoPNonces.API)
 	}
 	for f, on := range map[Feature]*bool{
 		FeatureConnectors: in.Connectors, FeatureDecoys: in.Decoys, FeatureFindings: in.Findings,

@@ -69,6 +69,20 @@ func (f Fault) take(a answer) {
 		case f.OmitSecret:
 			body.Credential.ClientSecret = ""
 		}
+	case *newServicePrincipalCredentialAnswer:
+		switch {
+		case f.OmitMaterial:
+			body.Credential = nil
+		case f.OmitSecret:
+			body.ClientSecret = ""
+		}
+	case *newPersonalClientAnswer:
+		switch {
+		case f.OmitMaterial:
+			body.Client = nil
+		case f.OmitSecret:
+			body.ClientSecret = ""
+		}
 	case *decoyAnswer:
 		if f.WrongFingerprint {
 			body.Decoy.Fingerprint = fingerprint("not the secret")

@@ -104,7 +104,9 @@ func (a answer) inGRPCForm() answer {
 	if !isOAuth {
 		return a
 	}
-	return fail(a.status, codeFor(a.status), "%s: %s", refusal.Code, refusal.Description)
+	in := fail(a.status, codeFor(a.status), "%s: %s", refusal.Code, refusal.Description)
+	in.header = a.header // a nonce is needed in either form
+	return in
 }
 
 // encode returns the JSON of the answer's body.

@@ -23,10 +23,10 @@ func (t *Tenant) authorize(rq *request) (answer, bool) {
 		return answer{}, true // has errors of its own
 	}
 
-	caller := t.bearer(rq, scheme, value)
+	caller, refusal := t.callerOf(rq, scheme, value)
 	switch {
 	case caller == nil:
-		return unauthenticated(), false
+		return refusal, false
 	case !caller.may(rq.route.op):
 		return fail(http.StatusForbidden, codePermissionDenied, "permission denied"), false
 	case !t.has(rq.route.feature):
@@ -36,15 +36,53 @@ func (t *Tenant) authorize(rq *request) (answer, bool) {
 	return rq.checkShape()
 }
 
-// bearer returns the identity that the access token stands for, or nil; t.mu
-// is held.
-func (t *Tenant) bearer(rq *request, scheme, value string) *identity {
+// callerOf returns the identity that the access token stands for, or why it is
+// refused; t.mu is held. A token that is bound to a key is no bearer, and a
+// bearer proves nothing (RFC 9449, 7).
+func (t *Tenant) callerOf(rq *request, scheme, value string) (*identity, answer) {
 	issued := t.tokens[value]
 	expired := issued != nil && !issued.expires.IsZero() && !rq.now.Before(issued.expires)
-	if issued == nil || expired || !strings.EqualFold(scheme, "Bearer") {
+	switch {
+	case issued == nil || expired:
+		return nil, unauthenticated()
+	case issued.thumbprint == "" && strings.EqualFold(scheme, "Bearer"):
+		return issued.identity, answer{}
+	case issued.thumbprint == "" && !strings.EqualFold(scheme, schemeDPoP):
+		return nil, unauthenticated()
+	}
+	var problem *badProof
+	switch {
+	case issued.thumbprint == "":
+		problem = invalidToken("the access token is not bound to a key")
+	case !strings.EqualFold(scheme, schemeDPoP):
+		problem = invalidToken("the access token is bound to a key and no bearer")
+	default:
+		problem = t.possession(rq, issued, value)
+	}
+	if problem != nil {
+		return nil, problem.onAPI()
+	}
+	return issued.identity, answer{}
+}
+
+func invalidToken(description string) *badProof {
+	return &badProof{code: "invalid_token", description: description}
+}
+
+// possession returns why a request does not prove that its caller holds the key
+// of the access token, or nil; t.mu is held.
+func (t *Tenant) possession(rq *request, issued *token, value string) *badProof {
+	p, problem := t.proofOf(rq, onAPI, value)
+	switch {
+	case problem != nil:
+		return problem
+	case p == nil:
+		return invalidProof("the DPoP header is missing")
+	case p.thumbprint != issued.thumbprint:
+		return invalidToken("the access token is bound to another key")
+	default:
 		return nil
 	}
-	return issued.identity
 }
 
 // springDecoy raises a finding when the value is a decoy's access token,

@@ -57,11 +57,11 @@ func (t *Tenant) rotateConnector(c *connector, now time.Time, detail string) *cr
 		minted.expiresAt = now.Add(t.credentialTTL)
 	}
 	minted.login = &identity{
-		clientID:    t.freshClientID(useConnector),
-		principalID: c.ref.ConnectorID,
-		secret:      t.emulator.newKeySecret(),
-		mayNothing:  true,
-		credential:  minted,
+		clientID:   t.freshClientID(useConnector),
+		principal:  &principal{userID: t.seeds.userID, id: c.ref.ConnectorID},
+		secret:     t.emulator.newKeySecret(),
+		mayNothing: true,
+		credential: minted,
 	}
 	if t.semantics == Exclusive {
 		for _, previous := range c.credentials {

@@ -19,35 +19,78 @@ const (
 	usePersonal         = "pcc"
 	useServicePrincipal = "spc"
 	useConnector        = "ccc"
+	useFederation       = "wfe"
 )
 
-// identity is what C1 holds: a caller's or a connector credential's login.
+// identity is what C1 holds: a login of a principal or of a connector.
 type identity struct {
 	clientID    string
-	principalID string
+	principal   *principal
 	secret      secret
 	denied      []string // operations that it may not call
 	mayNothing  bool     // no operation but introspection
 	requireDPoP bool
-	credential  *credential // set for a connector's login
+	weaker      []IdentityOption // what the credentials that it creates may not do besides
+
+	// One of these is set:
+	own        *ownCredential // a service principal's credential or a personal client
+	credential *credential    // a connector's
+	trust      *Trust         // a workload's, which has no secret
 }
 
 func (i *identity) may(op string) bool {
 	return op == OpIntrospect || (!i.mayNothing && !slices.Contains(i.denied, op))
 }
 
+// alive says whether the identity can log in.
+func (i *identity) alive(now time.Time) bool {
+	switch {
+	case i.own != nil:
+		return i.own.alive(now)
+	case i.credential != nil:
+		return i.credential.alive(now)
+	default:
+		return true
+	}
+}
+
+// used remembers a login.
+func (i *identity) used(now time.Time) {
+	switch {
+	case i.own != nil:
+		i.own.lastUsedAt = now
+	case i.credential != nil:
+		i.credential.lastUsedAt = now
+	}
+}
+
+// roles returns the names of the roles that the identity acts with.
+func (i *identity) roles() []string {
+	switch {
+	case i.mayNothing:
+		return nil
+	case i.own != nil && len(i.own.scopedRoles) > 0:
+		return i.own.scopedRoles
+	default:
+		return i.principal.roles
+	}
+}
+
 // token is an access token that C1 issued.
 type token struct {
-	identity *identity
-	expires  time.Time // zero: until it is revoked
+	identity   *identity
+	expires    time.Time // zero: until it is revoked
+	thumbprint string    // of the key that it is bound to, "" for a bearer
 }
 
 // IdentityOption shapes a new identity.
 type IdentityOption func(*identity, *identityForm)
 
 type identityForm struct {
-	use   string
-	plain bool
+	ownForm
+	personal bool
+	plain    bool
+	beside   string // client ID of an identity of the same principal
 }
 
 // Denied takes the right to call some operations away, or, without naming any,
@@ -59,8 +102,15 @@ func Denied(ops ...string) IdentityOption {
 	}
 }
 
-// RequireDPoP makes the token endpoint insist on a DPoP proof, which the
-// emulator does not check: such an identity cannot log in.
+// ScopeDenies is Denied for the credentials that the identity creates over the
+// API, and for those that they create: they are weaker than their creator. C1
+// narrows a credential by its scoped roles; which operations a role allows the
+// emulator does not know.
+func ScopeDenies(ops ...string) IdentityOption {
+	return func(i *identity, _ *identityForm) { i.weaker = append(i.weaker, Denied(ops...)) }
+}
+
+// RequireDPoP makes the token endpoint insist on a DPoP proof.
 func RequireDPoP() IdentityOption {
 	return func(i *identity, _ *identityForm) { i.requireDPoP = true }
 }
@@ -73,11 +123,39 @@ func PlainSecret() IdentityOption {
 // PersonalClient makes the identity a personal client (/pcc) instead of a
 // service principal's credential (/spc).
 func PersonalClient() IdentityOption {
-	return func(_ *identity, f *identityForm) { f.use = usePersonal }
+	return func(_ *identity, f *identityForm) { f.personal = true }
 }
 
-// NewIdentity adds an identity; without options it has a secret-token secret
-// and all rights.
+// DisplayName names the identity; without it the name is "Vault".
+func DisplayName(name string) IdentityOption {
+	return func(_ *identity, f *identityForm) { f.displayName = name }
+}
+
+// ExpiresIn ends the identity after a while; without it, it never ends, which
+// C1 allows personal clients only.
+func ExpiresIn(d time.Duration) IdentityOption {
+	return func(_ *identity, f *identityForm) { f.lifetime = d }
+}
+
+// ScopedRoles narrows the identity to roles, which its principal gets where it
+// has them not.
+func ScopedRoles(roles ...string) IdentityOption {
+	return func(_ *identity, f *identityForm) { f.scopedRoles = append(f.scopedRoles, roles...) }
+}
+
+// SourceCIDRs lets the identity log in from these ranges only.
+func SourceCIDRs(cidrs ...string) IdentityOption {
+	return func(_ *identity, f *identityForm) { f.sourceCIDRs = append(f.sourceCIDRs, cidrs...) }
+}
+
+// Beside makes the identity one more credential of another one's principal. It
+// has the rights that its own options say.
+func Beside(other Identity) IdentityOption {
+	return func(_ *identity, f *identityForm) { f.beside = other.ClientID }
+}
+
+// NewIdentity adds an identity; without options it has a secret-token secret,
+// all rights and no end. It panics when Beside names nobody.
 func (t *Tenant) NewIdentity(options ...IdentityOption) Identity {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,18 +166,23 @@ func (t *Tenant) NewIdentity(options ...IdentityOption) Identity {
 
 // newIdentity is NewIdentity with t.mu held and no journal.
 func (t *Tenant) newIdentity(options ...IdentityOption) Identity {
-	i := &identity{principalID: newID(t.now())}
-	form := identityForm{use: useServicePrincipal}
+	i := &identity{}
+	form := identityForm{ownForm: ownForm{displayName: "Vault"}}
 	for _, option := range options {
 		option(i, &form)
 	}
-	i.clientID = t.freshClientID(form.use)
+	if form.beside != "" {
+		i.principal = t.identities[form.beside].principal
+	} else {
+		i.principal = t.newPrincipal(!form.personal)
+	}
+	for role := i.principal.lacks(form.scopedRoles); role != ""; role = i.principal.lacks(form.scopedRoles) {
+		i.principal.roles = append(i.principal.roles, role)
+	}
 	if form.plain {
 		i.secret = t.emulator.newPlainSecret()
-	} else {
-		i.secret = t.emulator.newKeySecret()
 	}
-	t.identities[i.clientID] = i
+	t.mintOwn(i, form.ownForm, t.now())
 	return Identity{ClientID: i.clientID, ClientSecret: i.secret.value}
 }
 
@@ -125,16 +208,17 @@ func (t *Tenant) StaticToken() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.tokens[t.staticToken] == nil {
-		t.staticToken = t.issue(t.identities[t.seeds.identity.ClientID], time.Time{})
+		t.staticToken = t.issue(t.identities[t.seeds.identity.ClientID], time.Time{}, "")
 	}
 	return t.staticToken
 }
 
-// issue mints an access token; t.mu is held.
-func (t *Tenant) issue(i *identity, expires time.Time) string {
+// issue mints an access token, which is bound to a key unless the thumbprint is
+// empty; t.mu is held.
+func (t *Tenant) issue(i *identity, expires time.Time, thumbprint string) string {
 	value := newAccessToken()
 	t.emulator.remember(value)
-	t.tokens[value] = &token{identity: i, expires: expires}
+	t.tokens[value] = &token{identity: i, expires: expires, thumbprint: thumbprint}
 	return value
 }
 

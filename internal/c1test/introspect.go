@@ -18,15 +18,14 @@ type introspectAnswer struct {
 func (t *Tenant) handleIntrospect(rq *request) answer {
 	out := introspectAnswer{
 		TenantID:        t.seeds.tenantID,
-		UserID:          t.seeds.userID,
-		PrincipleID:     rq.caller.principalID,
-		Roles:           []string{},
+		UserID:          rq.caller.principal.userID,
+		PrincipleID:     rq.caller.principal.id,
+		Roles:           orEmpty(rq.caller.roles()),
 		Permissions:     []string{},
 		Features:        []string{},
 		DisabledModules: []string{},
 	}
 	if !rq.caller.mayNothing {
-		out.Roles = append(out.Roles, "Super Administrator")
 		for _, op := range Operations() {
 			if op != OpToken && rq.caller.may(op) {
 				out.Permissions = append(out.Permissions, op)

@@ -39,7 +39,8 @@ const (
 	LoginSDK LoginForm = "sdk"
 	// LoginConnector is a connector (baton-sdk): aud is one string.
 	LoginConnector LoginForm = "connector"
-	// LoginDPoP is the client that can do DPoP: an assertion without a nonce.
+	// LoginDPoP is the client that can do DPoP: an assertion without a nonce, and
+	// a proof. The token that it gets is bound to the prover's key.
 	LoginDPoP LoginForm = "dpop"
 	// LoginPlain sends the whole secret in the body.
 	LoginPlain LoginForm = "plain"
@@ -63,9 +64,24 @@ func (t *Tenant) LoginToken(ctx context.Context, clientID, clientSecret string) 
 
 // LoginAs is LoginToken in the form of one of C1's clients.
 func (t *Tenant) LoginAs(ctx context.Context, form LoginForm, clientID, clientSecret string) (string, error) {
-	value, err := Login(ctx, t.client(), LoginRequest{
-		URL: t.URL(), Audience: t.Audience(), ClientID: clientID, ClientSecret: clientSecret, Now: t.now(), Form: form,
-	})
+	return t.login(ctx, LoginRequest{ClientID: clientID, ClientSecret: clientSecret, Form: form})
+}
+
+// LoginProved is LoginToken with DPoP: the access token is bound to the prover's
+// key.
+func (t *Tenant) LoginProved(ctx context.Context, prover *Prover, clientID, clientSecret string) (string, error) {
+	return t.login(ctx, LoginRequest{ClientID: clientID, ClientSecret: clientSecret, Form: LoginDPoP, Prover: prover})
+}
+
+// LoginFederated exchanges a workload's token for an access token.
+func (t *Tenant) LoginFederated(ctx context.Context, clientID, subjectToken string) (string, error) {
+	return t.login(ctx, LoginRequest{ClientID: clientID, SubjectToken: subjectToken})
+}
+
+// login fills in what the tenant knows of itself.
+func (t *Tenant) login(ctx context.Context, in LoginRequest) (string, error) {
+	in.URL, in.Audience, in.Now = t.URL(), t.Audience(), t.now()
+	value, err := Login(ctx, t.client(), in)
 	if err == nil {
 		t.emulator.remember(value)
 	}
@@ -80,46 +96,67 @@ type LoginRequest struct {
 	ClientSecret string
 	Now          time.Time
 	Form         LoginForm // "" = LoginSDK
+	Prover       *Prover   // of LoginDPoP, nil = a new key
+	SubjectToken string    // to exchange, instead of a secret and a form
 }
 
 // Login asks the token endpoint for an access token. A refusal is a
 // *LoginError.
 func Login(ctx context.Context, client *http.Client, in LoginRequest) (string, error) {
+	form, err := loginForm(in)
+	if err != nil {
+		return "", err
+	}
+	if in.Form == LoginDPoP && in.Prover == nil {
+		in.Prover = NewProver()
+	}
+	var out struct {
+		tokenAnswer
+		oauthError
+	}
+	answer, err := sendProved(in.Prover, "", in.Now, func() (*http.Request, error) {
+		rq, err := http.NewRequestWithContext(ctx, http.MethodPost, in.URL+"/auth/v1/token", strings.NewReader(form.Encode()))
+		if err != nil {
+			return nil, fmt.Errorf("build the token request: %w", err)
+		}
+		rq.Header.Set("Content-Type", typeForm)
+		return rq, nil
+	}, client, &out)
+	switch {
+	case err != nil:
+		return "", err
+	case answer.status != http.StatusOK:
+		return "", &LoginError{Status: answer.status, Code: out.Code}
+	case out.AccessToken == "":
+		return "", fmt.Errorf("the token endpoint answered without a token")
+	}
+	return out.AccessToken, nil
+}
+
+// loginForm returns the body of a token request.
+func loginForm(in LoginRequest) (url.Values, error) {
+	if in.SubjectToken != "" {
+		return url.Values{
+			"grant_type": {grantTokenExchange}, "client_id": {in.ClientID},
+			"subject_token": {in.SubjectToken}, "subject_token_type": {subjectTokenJWT},
+		}, nil
+	}
 	form := url.Values{"grant_type": {grantClientCredentials}, "client_id": {in.ClientID}}
 	key, err := parseSecret(in.ClientSecret)
 	switch {
 	case err != nil:
-		return "", err
+		return nil, err
 	case key == nil || in.Form == LoginPlain:
 		form.Set("client_secret", in.ClientSecret)
 	default:
 		signed, err := signAssertion(key, in)
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		form.Set("client_assertion_type", assertionTypeJWT)
 		form.Set("client_assertion", signed)
 	}
-
-	rq, err := http.NewRequestWithContext(ctx, http.MethodPost, in.URL+"/auth/v1/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		return "", fmt.Errorf("build the token request: %w", err)
-	}
-	rq.Header.Set("Content-Type", typeForm)
-	var out struct {
-		tokenAnswer
-		oauthError
-	}
-	httpStatus, err := send(client, rq, &out)
-	switch {
-	case err != nil:
-		return "", err
-	case httpStatus != http.StatusOK:
-		return "", &LoginError{Status: httpStatus, Code: out.Code}
-	case out.AccessToken == "":
-		return "", fmt.Errorf("the token endpoint answered without a token")
-	}
-	return out.AccessToken, nil
+	return form, nil
 }
 
 // parseSecret returns the key in a client secret as C1's clients read it: four

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"regexp"
 	"sort"
 	"strconv"
 )
@@ -15,6 +16,10 @@ const (
 	defaultPageSize = 25
 	maxPageSize     = 100
 )
+
+// idForm is what a list's items may be called: KSUIDs and names like
+// strange-hydra-68836.
+var idForm = regexp.MustCompile(`^[0-9A-Za-z-]{10,40}$`)
 
 // page is the part of a list that a caller asks for. Lists are ordered by ID.
 type page struct {
@@ -26,7 +31,7 @@ type page struct {
 // first.
 func newPage(size int, token string) (page, error) {
 	after, err := base64.RawURLEncoding.DecodeString(token)
-	if err != nil || (token != "" && len(after) != idLength) {
+	if err != nil || (token != "" && !idForm.Match(after)) {
 		return page{}, fmt.Errorf("the page token is not one that this tenant gave out")
 	}
 	if size < 0 || size > maxPageSize {

@@ -29,6 +29,17 @@ const (
 	OpGetFinding                = "getFinding"
 	OpSearchFindings            = "searchFindings"
 
+	OpListServicePrincipalCredentials  = "listServicePrincipalCredentials"
+	OpCreateServicePrincipalCredential = "createServicePrincipalCredential"
+	OpGetServicePrincipalCredential    = "getServicePrincipalCredential"
+	OpUpdateServicePrincipalCredential = "updateServicePrincipalCredential"
+	OpDeleteServicePrincipalCredential = "deleteServicePrincipalCredential"
+	OpListPersonalClients              = "listPersonalClients"
+	OpCreatePersonalClient             = "createPersonalClient"
+	OpGetPersonalClient                = "getPersonalClient"
+	OpUpdatePersonalClient             = "updatePersonalClient"
+	OpDeletePersonalClient             = "deletePersonalClient"
+
 	opUnknown = "unknown"
 )
 
@@ -39,6 +50,9 @@ func Operations() []string {
 		OpListApps, OpListConnectors, OpGetConnector, OpRotateConnector, OpGetConnectorCredential, OpRevokeConnectorCredential,
 		OpGetDecoy, OpListDecoys, OpSearchDecoys, OpCreateDecoy, OpUpdateDecoy, OpDeleteDecoy, OpRotateDecoy,
 		OpGetFinding, OpSearchFindings,
+		OpListServicePrincipalCredentials, OpCreateServicePrincipalCredential, OpGetServicePrincipalCredential,
+		OpUpdateServicePrincipalCredential, OpDeleteServicePrincipalCredential,
+		OpListPersonalClients, OpCreatePersonalClient, OpGetPersonalClient, OpUpdatePersonalClient, OpDeletePersonalClient,
 	}
 }
 
@@ -60,6 +74,11 @@ const (
 	pathConnector  = "/api/v1/apps/{app_id}/connectors/{id}"
 	pathCredential = "/api/v1/apps/{app_id}/connectors/{connector_id}/credentials/{id}"
 	pathDecoy      = "/api/v1/decoys/{id}"
+
+	pathOwnCredentials  = "/api/v1/service_principals/{service_principal_id}/credentials"
+	pathOwnCredential   = pathOwnCredentials + "/{id}"
+	pathPersonalClients = "/api/v1/iam/personal_clients"
+	pathPersonalClient  = pathPersonalClients + "/{id}"
 )
 
 var routes = []route{
@@ -83,6 +102,18 @@ var routes = []route{
 
 	{OpSearchFindings, http.MethodPost, "/api/v1/findings/search", FeatureFindings, (*Tenant).handleSearchFindings},
 	{OpGetFinding, http.MethodGet, "/api/v1/findings/{id}", FeatureFindings, (*Tenant).handleGetFinding},
+
+	{OpListServicePrincipalCredentials, http.MethodGet, pathOwnCredentials, "", (*Tenant).handleListOwnCredentials},
+	{OpCreateServicePrincipalCredential, http.MethodPost, pathOwnCredentials, "", (*Tenant).handleCreateOwnCredential},
+	{OpGetServicePrincipalCredential, http.MethodGet, pathOwnCredential, "", (*Tenant).handleGetOwnCredential},
+	{OpUpdateServicePrincipalCredential, http.MethodPatch, pathOwnCredential, "", (*Tenant).handleUpdateOwnCredential},
+	{OpDeleteServicePrincipalCredential, http.MethodDelete, pathOwnCredential, "", (*Tenant).handleDeleteOwnCredential},
+
+	{OpListPersonalClients, http.MethodGet, pathPersonalClients, "", (*Tenant).handleListPersonalClients},
+	{OpCreatePersonalClient, http.MethodPost, pathPersonalClients, "", (*Tenant).handleCreatePersonalClient},
+	{OpGetPersonalClient, http.MethodGet, pathPersonalClient, "", (*Tenant).handleGetPersonalClient},
+	{OpUpdatePersonalClient, http.MethodPost, pathPersonalClient, "", (*Tenant).handleUpdatePersonalClient},
+	{OpDeletePersonalClient, http.MethodDelete, pathPersonalClient, "", (*Tenant).handleDeletePersonalClient},
 }
 
 // findRoute returns the route of a request with the IDs in its path,

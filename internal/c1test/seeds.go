@@ -20,6 +20,7 @@ func (t *Tenant) seed() {
 	t.seeds.tenantID = newID(t.now())
 	t.seeds.userID = newID(t.now())
 	t.users[t.seeds.userID] = true
+	// No end, unlike C1's service principals: tests play years of fake time.
 	t.seeds.identity = t.newIdentity()
 	t.seeds.plainIdentity = t.newIdentity(PersonalClient(), PlainSecret())
 	t.seeds.connector = t.newConnector(newID(t.now()), "Okta ("+t.name+")")

@@ -26,9 +26,12 @@ type Tenant struct {
 	tokenErrors   TokenErrors
 	seeds         seeds
 
-	identities  map[string]*identity // by client ID
-	tokens      map[string]*token    // by access token
+	identities  map[string]*identity  // by client ID
+	own         []*ownCredential      // in the order of their creation, ended ones included
+	principals  map[string]*principal // by user ID
+	tokens      map[string]*token     // by access token
 	staticToken string
+	dpop        dpop
 	users       map[string]bool
 	apps        map[string]bool
 	connectors  map[ConnectorRef]*connector
@@ -60,7 +63,9 @@ func startTenant(e *Emulator, name, addr string) (*Tenant, error) {
 		revoked:     e.options.RevokedAnswer,
 		tokenErrors: e.options.TokenErrors,
 		identities:  map[string]*identity{},
+		principals:  map[string]*principal{},
 		tokens:      map[string]*token{},
+		dpop:        newDPoP(),
 		users:       map[string]bool{},
 		apps:        map[string]bool{},
 		connectors:  map[ConnectorRef]*connector{},

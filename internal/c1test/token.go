@@ -16,13 +16,17 @@ const (
 )
 
 // tokenParameters are those that C1 reads; it ignores all others.
-var tokenParameters = []string{"grant_type", "client_id", "client_secret", "client_assertion_type", "client_assertion"}
+var tokenParameters = []string{
+	"grant_type", "client_id", "client_secret", "client_assertion_type", "client_assertion",
+	"subject_token", "subject_token_type",
+}
 
-// tokenAnswer is RFC 6749, 5.1.
+// tokenAnswer is RFC 6749, 5.1, with what RFC 8693, 2.2.1 adds.
 type tokenAnswer struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int    `json:"expires_in"`
+	AccessToken     string `json:"access_token"`
+	IssuedTokenType string `json:"issued_token_type,omitempty"`
+	TokenType       string `json:"token_type"`
+	ExpiresIn       int    `json:"expires_in"`
 }
 
 func invalidRequest(description string) answer {
@@ -36,7 +40,8 @@ func invalidClient() answer {
 }
 
 // handleToken is POST /auth/v1/token: client credentials in the body, as a
-// signed assertion or as a plain secret.
+// signed assertion or as a plain secret, or a workload's token to exchange. With
+// a DPoP proof the access token is bound to the proof's key (RFC 9449, 5).
 func (t *Tenant) handleToken(rq *request) answer {
 	a := t.grant(rq)
 	if t.tokenErrors == TokenErrorsGRPC {
@@ -52,27 +57,53 @@ func (t *Tenant) grant(rq *request) answer {
 		return refusal
 	}
 	var who *identity
-	if form.Has("client_assertion") {
+	switch {
+	case form.Has("subject_token"):
+		who, refusal = t.bySubjectToken(rq, form)
+	case t.federated(form.Get("client_id")):
+		refusal = oauthFail(http.StatusBadRequest, unauthorizedForGrant, "this client has no credentials of its own")
+	case form.Has("client_assertion"):
 		who, refusal = t.byAssertion(rq, form)
-	} else {
+	default:
 		who, refusal = t.bySecret(rq, form)
 	}
 	switch {
 	case who == nil:
 		return refusal
-	case who.requireDPoP:
-		return oauthFail(http.StatusBadRequest, "invalid_dpop_proof", "this client must prove possession of a key (DPoP)")
-	case who.credential != nil:
-		if !who.credential.alive(rq.now) {
-			return invalidClient()
-		}
-		who.credential.lastUsedAt = rq.now
+	case !who.alive(rq.now), who.own != nil && !who.own.admits(rq.sourceIP()):
+		return invalidClient()
 	}
+	proof, problem := t.proofOf(rq, onTokenEndpoint, "")
+	if proof == nil && problem == nil && who.requireDPoP {
+		problem = invalidProof("this client must prove possession of a key (DPoP)")
+	}
+	if problem != nil {
+		return problem.onToken()
+	}
+	return t.grantTo(who, proof, form, rq.now)
+}
 
+func (t *Tenant) federated(clientID string) bool {
+	who := t.identities[clientID]
+	return who != nil && who.trust != nil
+}
+
+// grantTo answers an access token, which is bound to the proof's key if there is
+// a proof; t.mu is held.
+func (t *Tenant) grantTo(who *identity, p *proof, form url.Values, now time.Time) answer {
+	who.used(now)
 	ttl := t.emulator.options.TokenTTL.Truncate(time.Second)
-	value := t.issue(who, rq.now.Add(ttl))
+	out := tokenAnswer{TokenType: "Bearer", ExpiresIn: int(ttl / time.Second)}
+	thumbprint := ""
+	if p != nil {
+		out.TokenType, thumbprint = schemeDPoP, p.thumbprint
+	}
+	if form.Has("subject_token") {
+		out.IssuedTokenType = issuedAccessToken
+	}
+	out.AccessToken = t.issue(who, now.Add(ttl), thumbprint)
 	t.record(Entry{Op: OpToken, Object: who.clientID, Fingerprint: who.secret.fingerprint})
-	a := ok200(tokenAnswer{AccessToken: value, TokenType: "Bearer", ExpiresIn: int(ttl / time.Second)})
+	a := ok200(out)
 	a.header = map[string]string{"Cache-Control": "no-store"}
 	return a
 }
@@ -100,23 +131,37 @@ func tokenForm(rq *request) (url.Values, answer, bool) {
 			form[name] = values
 		}
 	}
-	switch grant := form.Get("grant_type"); grant {
-	case grantClientCredentials:
-	case "":
-		return nil, invalidRequest("grant_type is missing"), false
-	default:
-		return nil, oauthFail(http.StatusBadRequest, "unsupported_grant_type",
-			"the emulator supports "+grantClientCredentials+" only"), false
-	}
-	switch {
-	case !form.Has("client_id"):
-		return nil, invalidRequest("client_id is missing"), false
-	case form.Has("client_secret") == form.Has("client_assertion"):
-		return nil, invalidRequest("exactly one of client_secret and client_assertion is needed"), false
-	case form.Has("client_assertion") && form.Get("client_assertion_type") != assertionTypeJWT:
-		return nil, invalidRequest("client_assertion_type must be " + assertionTypeJWT), false
+	if problem := checkGrant(form); problem.status != 0 {
+		return nil, problem, false
 	}
 	return form, answer{}, true
+}
+
+// checkGrant returns what a grant lacks or has too much, or the zero answer.
+func checkGrant(form url.Values) answer {
+	grant := form.Get("grant_type")
+	exchange := grant == grantTokenExchange
+	switch {
+	case grant == "":
+		return invalidRequest("grant_type is missing")
+	case grant != grantClientCredentials && !exchange:
+		return oauthFail(http.StatusBadRequest, "unsupported_grant_type",
+			"the emulator supports "+grantClientCredentials+" and "+grantTokenExchange)
+	case !form.Has("client_id"):
+		return invalidRequest("client_id is missing")
+	case form.Has("subject_token") != exchange:
+		return invalidRequest("subject_token belongs to a token exchange, and to nothing else")
+	case exchange && (form.Has("client_secret") || form.Has("client_assertion")):
+		return invalidRequest("a token exchange takes no credential besides the subject_token")
+	case exchange && form.Get("subject_token_type") != subjectTokenJWT:
+		return invalidRequest("subject_token_type must be " + subjectTokenJWT)
+	case !exchange && form.Has("client_secret") == form.Has("client_assertion"):
+		return invalidRequest("exactly one of client_secret and client_assertion is needed")
+	case form.Has("client_assertion") && form.Get("client_assertion_type") != assertionTypeJWT:
+		return invalidRequest("client_assertion_type must be " + assertionTypeJWT)
+	default:
+		return answer{}
+	}
 }
 
 // bySecret takes the secret itself, of either form; t.mu is held.

@@ -79,7 +79,7 @@ func TestTokenEndpointRefusesWhatIsNoLogin(t *testing.T) {
 		form url.Values
 		want string
 	}{
-		"token exchange":     {with("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"), "unsupported_grant_type"},
+		"another grant":      {with("grant_type", "password"), "unsupported_grant_type"},
 		"no grant type":      {with("grant_type", ""), "invalid_request"},
 		"no assertion type":  {assertionWithoutType, "invalid_request"},
 		"no client ID":       {with("client_id", ""), "invalid_request"},
@@ -110,7 +110,7 @@ func TestTokenEndpointIgnoresWhatItDoesNotNeed(t *testing.T) {
 	form.Set("client_assertion", "")
 	form.Set("client_assertion_type", "x")
 	answer, err := f.do(t, http.MethodPost, "/auth/v1/token?x=y", form.Encode(), map[string]string{
-		"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8", "Authorization": "Basic eDp5", "DPoP": "x",
+		"Content-Type": "application/x-www-form-urlencoded; charset=UTF-8", "Authorization": "Basic eDp5",
 	})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, answer.status)
