@@ -34,7 +34,7 @@ func login(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 	clientID := flags.String("client-id", "", "client `ID`")
 	secretFile := flags.String("secret-file", "-", "`file` with the client secret, - for standard input")
 	form := flags.String("form", string(c1test.LoginConnector),
-		"as which of C1's clients: sdk, connector, dpop (no nonce) or plain (the whole secret in the body)")
+		"as which of C1's clients: sdk, connector, dpop (with a proof of a new key) or plain (the whole secret in the body)")
 	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}

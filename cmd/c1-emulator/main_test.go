@@ -128,6 +128,19 @@ func TestLoginGoesOutAsEachOfC1sClients(t *testing.T) {
 	}
 }
 
+// A credential that requires DPoP is taken from the one client that has it.
+func TestLoginProvesPossessionOfAKey(t *testing.T) {
+	t.Parallel()
+	e := c1test.StartT(t, c1test.Options{})
+	e.Default().SetDPoPNonces(true, true)
+	bound := e.Default().NewIdentity(c1test.RequireDPoP())
+	for form, want := range map[c1test.LoginForm]int{c1test.LoginDPoP: exitOK, c1test.LoginSDK: exitRefused, c1test.LoginPlain: exitRefused} {
+		code, out, _ := command(t, bound.ClientSecret, "login", "-url", e.Default().URL(), "-client-id", bound.ClientID, "-form", string(form))
+		assert.Equal(t, want, code, form)
+		assert.Equal(t, want == exitRefused, strings.Contains(out, "invalid_dpop_proof"), form)
+	}
+}
+
 func TestFindingsShowsWhoUsedADecoy(t *testing.T) {
 	t.Parallel()
 	e := c1test.StartT(t, c1test.Options{})

@@ -115,6 +115,61 @@ func TestOrdersChangeTheState(t *testing.T) {
 	require.Error(t, f.UseToken(t.Context(), bearer))
 }
 
+func TestOrdersKeepIdentities(t *testing.T) {
+	t.Parallel()
+	f := start(t, c1test.Options{})
+	type made struct {
+		ID     string `json:"client_id"`
+		Secret string `json:"client_secret"`
+	}
+	var bound, beside, person, workload made
+	f.order(t, http.MethodPost, "identities", `{"display_name":"Vault","require_dpop":true,"expires_in":"720h",
+		"scoped_roles":["Auditor"],"source_cidrs":["127.0.0.0/8"]}`, &bound)
+	f.order(t, http.MethodPost, "identities", `{"beside":"`+bound.ID+`"}`, &beside)
+	f.order(t, http.MethodPost, "identities", `{"personal":true,"plain":true}`, &person)
+	var alive []c1test.OwnCredential
+	f.order(t, http.MethodGet, "identities", "", &alive)
+	require.Len(t, alive, 5, "two are seeded")
+	require.Equal(t, f.live(t, bound.ID).ServicePrincipalID, f.live(t, beside.ID).ServicePrincipalID)
+	require.Equal(t, []string{"Auditor"}, f.live(t, bound.ID).ScopedRoles)
+	require.True(t, f.live(t, person.ID).Personal)
+	require.NoError(t, f.Login(t.Context(), beside.ID, beside.Secret))
+
+	f.order(t, http.MethodPost, "settings", `{"dpop_nonces":{"token":true,"api":true},"dpop_window":"2m"}`, nil)
+	f.order(t, http.MethodPost, "rotate-dpop-nonces", "", nil)
+	prover := c1test.NewProver()
+	token, err := f.LoginProved(t.Context(), prover, bound.ID, bound.Secret)
+	require.NoError(t, err)
+	require.NoError(t, f.UseTokenProved(t.Context(), prover, token))
+
+	issuer := c1test.NewIssuer("https://ci.example")
+	trust, err := json.Marshal(issuer.Trust("job"))
+	require.NoError(t, err)
+	f.order(t, http.MethodPost, "identities/federated", string(trust), &workload)
+	f.order(t, http.MethodPost, "settings", `{"dpop_nonces":{}}`, nil)
+	_, err = f.LoginFederated(t.Context(), workload.ID, issuer.Token("job", f.Audience(), time.Now()))
+	require.NoError(t, err)
+
+	f.order(t, http.MethodPost, "identities/delete", `{"client_id":"`+beside.ID+`"}`, nil)
+	f.order(t, http.MethodPost, "identities/expire", `{"client_id":"`+person.ID+`"}`, nil)
+	require.Len(t, f.LiveCredentials(), 3)
+	for path, body := range map[string]string{
+		"identities/delete": `{"client_id":"never-was"}`, "identities/expire": `{"client_id":"` + person.ID + `"}`,
+		"identities": `{"beside":"never-was"}`,
+	} {
+		answer, err := f.do(t, http.MethodPost, "/_emulator/"+path, body, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusNotFound, answer.status, path)
+	}
+	for path, body := range map[string]string{
+		"identities/federated": `{"issuer":"x"}`, "identities": `{"source_cidrs":["x"]}`, "settings": `{"dpop_window":"x"}`,
+	} {
+		answer, err := f.do(t, http.MethodPost, "/_emulator/"+path, body, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusBadRequest, answer.status, path)
+	}
+}
+
 func TestOrdersSetFaultsAndBarriers(t *testing.T) {
 	t.Parallel()
 	f := start(t, c1test.Options{})

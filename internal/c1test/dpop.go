@@ -41,7 +41,7 @@ type proofClaims struct {
 func parseProof(serialized string) (*proof, string) {
 	token, err := jwt.ParseSigned(serialized, []jose.SignatureAlgorithm{jose.EdDSA, jose.ES256})
 	switch {
-	case err != nil && strings.Contains(err.Error(), "must be public key"):
+	case err != nil && strings.Contains(strings.ToLower(err.Error()), "jwk"): // go-jose takes no private one
 		return nil, "the proof's jwk must be a public key"
 	case err != nil:
 		return nil, "the proof is not a JWT signed with EdDSA or ES256"

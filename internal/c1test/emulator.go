@@ -12,7 +12,8 @@
 // be told to fail in every way that a network or a server can (see Fault and
 // Barrier). Where C1's behaviour is not documented, a switch picks one: whether
 // a rotation ends the previous credential (Semantics), how a revoked one is
-// shown (RevokedAnswer), in which form the token endpoint refuses (TokenErrors).
+// shown (RevokedAnswer), in which form the token endpoint refuses (TokenErrors),
+// where DPoP proofs need a nonce (SetDPoPNonces).
 package c1test
 
 import (

@@ -90,6 +90,13 @@ func (f *fixture) do(t *testing.T, method, path, body string, header map[string]
 	return reply{status: response.StatusCode, header: response.Header, body: received}, err
 }
 
+func read(t *testing.T, response *http.Response) reply {
+	t.Helper()
+	received, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	require.NoError(t, err)
+	return reply{status: response.StatusCode, header: response.Header, body: received}
+}
+
 // call is an API call of the seeded identity.
 func (f *fixture) call(t *testing.T, method, path, body string) reply {
 	t.Helper()
