@@ -299,6 +299,13 @@ func (e *engine) configure(tenant *c1test.Tenant, extra ...any) {
 	e.must(logical.UpdateOperation, "config", data)
 }
 
+// configureStatic has the mount log in with a token, so that nothing is done on behalf
+// of its own credential.
+func (e *engine) configureStatic(extra ...any) {
+	e.Helper()
+	e.write("config", append([]any{"access_token", e.c1.StaticToken(), "url", e.c1.URL(), "ca_cert", e.emu.CACertPEM()}, extra...)...)
+}
+
 // merge puts name, value pairs into data.
 func merge(data map[string]any, pairs ...any) map[string]any {
 	for i := 0; i < len(pairs); i += 2 {
@@ -454,9 +461,11 @@ func (e *engine) nameOf(ref target.Ref) string {
 	return strings.TrimPrefix(e.keyOf(stateKey(ref)), targetPrefix)
 }
 
-// asked counts the requests to C1, but for those that ask whether it is there.
+// asked counts the requests to C1, but for those that ask whether it is there, and
+// when the mount's own credential expires.
 func (e *engine) asked() int {
-	return e.c1.Requests("") - e.c1.Requests(c1test.OpToken) - e.c1.Requests(c1test.OpIntrospect)
+	return e.c1.Requests("") - e.c1.Requests(c1test.OpToken) - e.c1.Requests(c1test.OpIntrospect) -
+		e.c1.Requests(c1test.OpListServicePrincipalCredentials)
 }
 
 // changes counts what changed at C1, logins aside.

@@ -98,7 +98,8 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 		w := &weighed{Storage: e.storage.Storage}
 		w.reset()
 		e.storage.swap(w)
-		e.write("config", "history_limit", 400, "drift_check_period", "40m")
+		e.configureStatic("history_limit", 400, "drift_check_period", "40m")
+		pass(2 * time.Minute)
 		clock, lease := e.c1.NewConnector("clock"), e.c1.NewConnector("lease")
 		byClock, byLease := connectorTarget(clock), connectorTarget(lease)
 		e.must(logical.CreateOperation, "connectors/by-clock", fields("app_id", clock.AppID, "connector_id", clock.ConnectorID,

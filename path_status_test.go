@@ -209,7 +209,8 @@ func TestReadyCountsBindingsThatAreThere(t *testing.T) {
 
 func TestOverdueCountsWhatWaits(t *testing.T) {
 	t.Parallel()
-	e := configured(t)
+	e := newEngine(t)
+	e.configureStatic()
 	e.bindMany(2)
 	e.clock.advance(2 * time.Hour)
 	for left := 1; left >= 0; left-- {

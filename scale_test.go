@@ -157,6 +157,9 @@ func (s besideTheReal) agree(e *engine) {
 	}
 	e.bindMany(bindings, "rotation_period", seconds(s.schedule.Period), "rotation_schedule", s.schedule.Cron)
 	require.NoError(e, walkStates(context.Background(), e.disk(), func(t *target.State) error {
+		if t.Ref == identityRef {
+			return nil
+		}
 		p.refs, p.names, p.splays = append(p.refs, t.Ref), append(p.names, e.nameOf(t.Ref)), append(p.splays, t.Splay)
 		return nil
 	}))

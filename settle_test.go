@@ -174,7 +174,8 @@ func TestNothingRotatesBecauseAProcessStarted(t *testing.T) {
 
 func TestIdleTickListsOneMinuteAndWritesNothing(t *testing.T) {
 	t.Parallel()
-	e := configured(t)
+	e := newEngine(t)
+	e.configureStatic()
 	e.after(time.Minute)
 	lists := 0
 	e.storage.failWhen(func(op, _ string) bool {

@@ -258,7 +258,7 @@ func TestDeniedIdentityHoldsEverythingBackAndIsTold(t *testing.T) {
 		require.Less(t, e.c1.Requests("")-requests, 2*60*5)
 		status := e.read("status").Data
 		require.Contains(t, status["paused_reason"], "refused")
-		require.Equal(t, 50, status["overdue"])
+		require.Equal(t, 51, status["overdue"], "and the look at the mount's own credential")
 		e.write("config", "client_id", identity.ClientID, "client_secret", identity.ClientSecret)
 		pass(time.Second)
 		require.Len(t, e.rotations(), 50, "at once")
