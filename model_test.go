@@ -201,6 +201,9 @@ type world struct {
 	system    *system
 	timeout   time.Duration
 	subjects  []*subjectBinding
+	identity  c1test.Identity // as it was written by hand
+	principal string          // whose it is
+	byHand    []string        // client IDs that were written by hand, now or before
 	b         *backend
 	fx        *effects
 	abandoned []*backend
@@ -235,6 +238,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	w.emulator, w.c1, w.disk = emulator, emulator.Default(), &logical.InmemStorage{}
 	w.stored = onDisk(w.disk)
 	w.system = newSystem()
+	w.byHandIs(w.c1.NewIdentity(c1test.ExpiresIn(90 * day)))
 	w.timeout = time.Duration(rapid.IntRange(2, 30).Draw(w.T, "request_timeout")) * time.Second
 	w.start()
 	w.mustWrite("config", w.config())
@@ -246,8 +250,17 @@ func (w *world) begin(semantics c1test.Semantics) {
 	w.addDecoy("planted", c1test.KindUserClientCredential, fields("rotate_on", "read", "on_lease_end", "rotate", "ttl", 600, "max_ttl", 1200))
 }
 
+func (w *world) byHandIs(id c1test.Identity) {
+	w.identity, w.byHand = id, append(w.byHand, id.ClientID)
+	for _, c := range w.c1.LiveCredentials() {
+		if c.ClientID == id.ClientID {
+			w.principal = c.ServicePrincipalID
+		}
+	}
+}
+
 func (w *world) config() map[string]any {
-	id := w.c1.Identity()
+	id := w.identity
 	return fields("client_id", id.ClientID, "client_secret", id.ClientSecret, "url", w.c1.URL(),
 		"request_timeout", int(w.timeout.Seconds()), "max_retries", 0, "history_limit", modelRecords, "verify_connection", false)
 }
@@ -333,6 +346,8 @@ func (w *world) play() {
 		"hang up":        func(t *rapid.T) { w.hangUp(w.pick(t)) },
 		"wait":           func(t *rapid.T) { w.wait(time.Duration(rapid.IntRange(1, 120).Draw(t, "seconds")) * time.Second) },
 		"wait long":      func(t *rapid.T) { w.wait(time.Duration(rapid.IntRange(2, 90).Draw(t, "minutes")) * time.Minute) },
+		"rotate root":    func(*rapid.T) { _, _ = w.send(logical.UpdateOperation, "config/rotate-root", nil) },
+		"write identity": w.writeIdentity,
 		"rewrite config": func(*rapid.T) { _, _ = w.send(logical.UpdateOperation, "config", fields("max_retries", 0)) },
 		"change period":  w.changePeriod,
 		"rotate outside": w.rotateOutside,
@@ -404,6 +419,61 @@ func (w *world) changePeriod(t *rapid.T) {
 	_, _ = w.send(logical.UpdateOperation, s.path, data)
 }
 
+// writeIdentity has somebody write a new credential of the same principal into config,
+// or once more the one that was written before.
+func (w *world) writeIdentity(t *rapid.T) {
+	if rapid.Bool().Draw(t, "another one") {
+		w.byHandIs(w.c1.NewIdentity(c1test.Beside(w.identity), c1test.ExpiresIn(60*day)))
+	}
+	if !slices.Contains(w.ownAlive(), w.identity.ClientID) {
+		return // the mount has replaced it, and ended it
+	}
+	_, _ = w.send(logical.UpdateOperation, "config", w.config())
+}
+
+// ownAlive are the client IDs of the principal of the mount's identity that are alive
+// at C1.
+func (w *world) ownAlive() (ids []string) {
+	for _, c := range w.c1.LiveCredentials() {
+		if c.ServicePrincipalID == w.principal {
+			ids = append(ids, c.ClientID)
+		}
+	}
+	return ids
+}
+
+// checkIdentity says that the credential in config works at any time.
+func (w *world) checkIdentity() {
+	cfg, err := readConfig(context.Background(), w.stored)
+	require.NoError(w, err)
+	require.True(w, slices.ContainsFunc(w.c1.LiveCredentials(), func(c c1test.OwnCredential) bool {
+		return c.ClientID == cfg.ClientID && c.Fingerprint == hexSHA256(cfg.ClientSecret)
+	}), "the credential in config is dead at C1")
+	t, err := readState(context.Background(), w.stored, identityRef)
+	require.NoError(w, err)
+	if t != nil {
+		w.checkMarks(&subjectBinding{path: "config", ref: identityRef}, t)
+	}
+}
+
+// agreeOnIdentity says that nothing that the mount has made is alive but what is in
+// config.
+func (w *world) agreeOnIdentity() {
+	cfg, err := readConfig(context.Background(), w.stored)
+	require.NoError(w, err)
+	for _, id := range w.ownAlive() {
+		require.True(w, id == cfg.ClientID || slices.Contains(w.byHand, id), "%s is alive and nobody will end it", id)
+	}
+	t, err := readState(context.Background(), w.stored, identityRef)
+	require.NoError(w, err)
+	require.Equal(w, cfg.ClientID, t.Current.ClientID)
+	require.Nil(w, t.Attempt)
+	require.Empty(w, t.Retire)
+	_, err = w.send(logical.UpdateOperation, "config/rotate-root", nil)
+	require.NoError(w, err)
+	w.checkIdentity()
+}
+
 func (w *world) rotateOutside(t *rapid.T) {
 	s := w.pick(t)
 	if s.ref.Kind == target.Decoy {
@@ -433,7 +503,9 @@ func (w *world) failC1(t *rapid.T) {
 		{Delay: w.latest() - time.Millisecond},
 	}).Draw(t, "fault")
 	f.Times = rapid.IntRange(1, 4).Draw(t, "times")
-	f.Op = rapid.SampledFrom([]string{"", c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")
+	f.Op = rapid.SampledFrom([]string{
+		"", c1test.OpRotateConnector, c1test.OpRotateDecoy, c1test.OpCreateServicePrincipalCredential, c1test.OpListServicePrincipalCredentials,
+	}).Draw(t, "operation")
 	if f.Status == http.StatusNotFound && f.Op == "" {
 		return // in C1's own form it says that a credential is gone, which would be a lie
 	}
@@ -454,7 +526,7 @@ func (w *world) latest() time.Duration { return w.timeout * 5 / 4 }
 // the time that the engine allows for that.
 func (w *world) commitLate(t *rapid.T) {
 	gate := make(chan struct{})
-	op := rapid.SampledFrom([]string{c1test.OpRotateConnector, c1test.OpRotateDecoy}).Draw(t, "operation")
+	op := rapid.SampledFrom([]string{c1test.OpRotateConnector, c1test.OpRotateDecoy, c1test.OpCreateServicePrincipalCredential}).Draw(t, "operation")
 	late := time.Duration(rapid.IntRange(1, int((w.latest()-time.Second/5)/time.Second)).Draw(t, "late")) * time.Second
 	fault := w.c1.AddFault(c1test.Fault{Op: op, CommitLate: gate, Times: 1})
 	w.late.Go(func() {
@@ -528,6 +600,7 @@ func (w *world) check() {
 		synctest.Wait()
 	}
 	w.checkMemory()
+	w.checkIdentity()
 	for _, s := range w.subjects {
 		t := w.state(s)
 		if t != nil {
@@ -576,6 +649,7 @@ func (w *world) agree() {
 		}
 		w.accounts(s, t)
 	}
+	w.agreeOnIdentity()
 	status, err := w.send(logical.ReadOperation, "status", nil)
 	require.NoError(w, err)
 	require.Equal(w, true, status.Data["healthy"], "%v", status.Data)
@@ -584,7 +658,7 @@ func (w *world) agree() {
 	require.Empty(w, marks, "everything has passed, and status drops what is stray")
 	due, err := logical.CollectKeysWithPrefix(context.Background(), w.disk, agenda.Prefix)
 	require.NoError(w, err)
-	require.LessOrEqual(w, len(due), 4*len(w.subjects), "due entries pile up: %v", due)
+	require.LessOrEqual(w, len(due), 4*len(w.subjects)+4, "due entries pile up: %v", due)
 }
 
 // recordsSince is from when on all records are kept: what began before may be
