@@ -260,6 +260,18 @@ shows 'web-1:/srv/app/.env'
 shows 'bait'
 shows 'pipeline'
 
+bold "The mount replaces its own credential at C1; the one before works for another hour"
+run "$cli write -f c1/config/rotate-root"
+shows '^expires_at '
+grep -q secret <<<"$out" && fail "nobody should see the new secret"
+new_id=$(field client_id)
+[[ $new_id != "$own_id" ]] || fail "the client ID should be another one"
+run "$cli read c1/config"
+shows "^client_id +$new_id\$"
+run "$login -client-id '$own_id' -secret-file c1-secret"
+run "$cli write -f c1/connectors/github/rotate"
+shows '^version +5$'
+
 bold "What happened so far, and whether anything needs a person"
 run "$cli read -format=json c1/connectors/github/history"
 shows '"outcome": "issued"'

@@ -5,6 +5,11 @@ path "c1/config" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
+# Replaces the mount's own credential at C1; the answer shows no secret.
+path "c1/config/rotate-root" {
+  capabilities = ["update"]
+}
+
 path "c1/connectors/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }
