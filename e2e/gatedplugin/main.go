@@ -94,18 +94,20 @@ type gatedStorage struct {
 	about map[string]string // the connector or decoy, by its name in storage
 }
 
-// aboutEntry returns the connector or decoy that an entry is about. A state and a
-// pointer name it, and a due entry ends like the key of a state that was written
-// before.
+// aboutEntry returns the connector or decoy that an entry is about, or the tenant of
+// a mount's identity. A state and a pointer name it, and a due entry ends like the key
+// of a state that was written before.
 func (s *gatedStorage) aboutEntry(entry *logical.StorageEntry) string {
 	name := entry.Key[strings.LastIndexByte(entry.Key, '/')+1:]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var named struct {
-		Ref json.RawMessage `json:"ref"`
+		Ref    json.RawMessage `json:"ref"`
+		Tenant string          `json:"tenant"` // of a state
+		URL    string          `json:"url"`    // of a config
 	}
 	if json.Unmarshal(entry.Value, &named) == nil {
-		s.about[name] = string(named.Ref)
+		s.about[name] = string(named.Ref) + " " + named.Tenant + named.URL
 	}
 	return s.about[name]
 }

@@ -16,12 +16,13 @@ import (
 // twice as long before it settles an unknown outcome.
 const RequestTimeout = "2s"
 
-// RegisterPlugin puts the plugin into Vault's catalog; again is fine.
-func (s *Server) RegisterPlugin() {
+// RegisterPlugin puts the plugin into Vault's catalog, with NAME=value for its
+// environment; again is fine.
+func (s *Server) RegisterPlugin(env ...string) {
 	s.t.Helper()
 	fatalIf(s.t, s.Root.Sys().RegisterPlugin(&api.RegisterPluginInput{
 		Name: PluginName, Type: api.PluginTypeSecrets, Command: PluginName,
-		SHA256: s.plugin.sha256, Version: PluginVersion,
+		SHA256: s.plugin.sha256, Version: PluginVersion, Env: env,
 	}))
 }
 
@@ -62,11 +63,16 @@ func (s *Server) Emulator(o c1test.Options) *c1test.Emulator {
 // Configure writes a mount's config for a tenant of a watched emulator.
 func (s *Server) Configure(mount string, tenant *c1test.Tenant, extra map[string]any) {
 	s.t.Helper()
+	s.ConfigureAs(mount, tenant, tenant.Identity(), extra)
+}
+
+// ConfigureAs is Configure with an identity of the test's own.
+func (s *Server) ConfigureAs(mount string, tenant *c1test.Tenant, identity c1test.Identity, extra map[string]any) {
+	s.t.Helper()
 	e := s.outputs.emulatorOf(tenant)
 	if e == nil {
 		s.t.Fatal("start the emulator with Server.Emulator, or give it to Server.Watch")
 	}
-	identity := tenant.Identity()
 	data := map[string]any{
 		"client_id": identity.ClientID, "client_secret": identity.ClientSecret,
 		"url": tenant.URL(), "ca_cert": e.CACertPEM(), "request_timeout": RequestTimeout,

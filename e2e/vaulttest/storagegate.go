@@ -29,14 +29,14 @@ const (
 // Write is what the gated plugin asks its gate about.
 type Write struct {
 	Key   string    `json:"key"`   // within the mount's storage; it says nothing of what it is about
-	About string    `json:"about"` // the connector or decoy, as the entry names it
+	About string    `json:"about"` // the connector or decoy and the tenant, as the entry names them
 	When  WriteWhen `json:"when"`
 }
 
 // Gated reports whether the gated plugin asks about writes of this key: it does
 // for those that make up a rotation.
 func Gated(key string) bool {
-	return strings.HasPrefix(key, "target/") || strings.HasPrefix(key, "due/") || strings.HasPrefix(key, "fingerprint/")
+	return key == "config" || strings.HasPrefix(key, "target/") || strings.HasPrefix(key, "due/") || strings.HasPrefix(key, "fingerprint/")
 }
 
 // StorageGate holds writes of the gated plugin, so that a test can kill it at
@@ -74,7 +74,8 @@ type WriteHold struct {
 }
 
 // Hold holds one write from now on: the first whose key has this prefix, of
-// those about the connector or decoy with this ID. Later ones pass.
+// those about the connector or decoy with this ID, or of a mount whose tenant has this
+// URL. Later ones pass.
 func (g *StorageGate) Hold(when WriteWhen, prefix, id string) *WriteHold {
 	h := &WriteHold{
 		when: when, prefix: prefix, id: id,
