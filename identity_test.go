@@ -299,6 +299,21 @@ func TestWhatCannotBeRotatedIsRefused(t *testing.T) {
 		"client_secret", e.c1.Identity().ClientSecret)).message, "ca_cert_only needs a ca_cert")
 }
 
+func TestAPeriodThatTheCredentialDoesNotOutliveIsRefused(t *testing.T) {
+	t.Parallel()
+	e, _ := ownMount(t)
+	f := e.refused(logical.UpdateOperation, "config", fields("root_rotation_period", "77d"))
+	require.Contains(t, f.message, "root_rotation_period (1848h0m0s) must not be longer than the credential lives (2160h0m0s)")
+	e.write("config", "root_rotation_period", "76d")
+	require.NotEmpty(t, e.read("config").Data["next_root_rotation"])
+	e.write("config", "root_rotation_period", 0)
+	require.Empty(t, e.read("config").Data["next_root_rotation"])
+
+	e, _ = ownMount(t, c1test.Denied(c1test.OpListServicePrincipalCredentials))
+	f = e.refused(logical.UpdateOperation, "config", fields("root_rotation_period", "30d"))
+	require.Contains(t, f.message, "may not replace its own credential")
+}
+
 func TestTheClockRotatesTheIdentityBeforeItExpires(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -307,7 +322,7 @@ func TestTheClockRotatesTheIdentityBeforeItExpires(t *testing.T) {
 	}{
 		"period":               {[]any{"root_rotation_period", "30d"}, 30 * day},
 		"cron":                 {[]any{"root_rotation_schedule", "0 3 1 * *"}, 31 * day},
-		"longer than it lives": {[]any{"root_rotation_period", "365d"}, 81 * day},
+		"longer than it lives": {[]any{"root_rotation_period", "365d", "verify_connection", false}, 81 * day},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

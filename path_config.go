@@ -42,7 +42,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
 			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
 			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
-			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and before it expires; 0 is never. Excludes root_rotation_schedule. Default: never."},
+			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and at most 14d less than it lives; 0 is never. Excludes root_rotation_schedule. Default: never."},
 			"root_rotation_schedule":  {Type: framework.TypeString, Description: "Replace it at the turns of a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes root_rotation_period."},
 			"root_grace_period":       {Type: framework.TypeDurationSecond, Description: "How long after it was replaced a credential is ended at C1, 0 to 30d. Default: 1h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
@@ -209,7 +209,27 @@ func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (warn
 	if _, err := client.Introspect(ctx); err != nil {
 		return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
 	}
-	return warnings, nil
+	return warnings, (&session{config: cfg, client: client}).checkRootRotation(ctx)
+}
+
+// checkRootRotation refuses what the clock could not do in time, or not at all.
+func (s *session) checkRootRotation(ctx context.Context) error {
+	if s.config.RootRotation == (target.Schedule{}) {
+		return nil
+	}
+	own, err := s.lookUpOwn(ctx)
+	if err != nil {
+		return refuse("root_rotation_period and root_rotation_schedule: %s (verify_connection=false stores it unchecked)", notRotated(err))
+	}
+	held, period := own.find(s.config.ClientID), s.config.RootRotation.Period
+	if held == nil || held.ExpiresAt.IsZero() || held.CreatedAt.IsZero() {
+		return nil
+	}
+	if life := held.ExpiresAt.Sub(held.CreatedAt); period > life-expiryWarning {
+		return refuse("root_rotation_period (%s) must not be longer than the credential lives (%s) less %s, from when on its expiry is warned of",
+			period, life.Round(time.Hour), expiryWarning)
+	}
+	return nil
 }
 
 // storeConfig stores a config that was checked and has all that depends on it follow.
