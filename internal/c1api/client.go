@@ -27,6 +27,7 @@ type Options struct {
 	ClientSecret          string // a signing secret signs assertions, a plain one goes in the body
 	AccessToken           string // a static bearer; excludes ClientID and ClientSecret
 	CACertPEM             string // roots in addition to the system's
+	CACertOnly            bool   // of the roots, CACertPEM alone is trusted, which must then be there
 	RequestTimeout        time.Duration
 	MaxRetries            int
 	MaxRequestsPerSecond  float64 // 0 = unlimited

@@ -42,7 +42,7 @@ func (o Options) check() (*settings, error) {
 	if s.tenant, err = parseTenantURL(o.URL); err != nil {
 		return nil, err
 	}
-	if s.roots, err = parseRoots(o.CACertPEM); err != nil {
+	if s.roots, err = parseRoots(o.CACertPEM, o.CACertOnly); err != nil {
 		return nil, err
 	}
 	if r := o.MaxRequestsPerSecond; math.IsNaN(r) || math.IsInf(r, 0) || r < 0 {
