@@ -11,6 +11,7 @@
 package c1api
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -22,10 +23,17 @@ import (
 
 // Options is everything a Client is built from.
 type Options struct {
-	URL                   string // tenant, e.g. https://acme.conductor.one; https only
-	ClientID              string
-	ClientSecret          string // a signing secret signs assertions, a plain one goes in the body
-	AccessToken           string // a static bearer; excludes ClientID and ClientSecret
+	URL          string // tenant, e.g. https://acme.conductor.one; https only
+	ClientID     string
+	ClientSecret string // a signing secret signs assertions, a plain one goes in the body
+	AccessToken  string // a static bearer; excludes every other identity
+
+	// IdentityToken returns a JWT of the identity provider that a federation
+	// trust (a client ID whose use is wfe) believes. It replaces ClientSecret and
+	// is called anew, within RequestTimeout, for each token request. Its errors are
+	// shown: they must hold no secret.
+	IdentityToken func(ctx context.Context) (string, error)
+
 	CACertPEM             string // roots in addition to the system's
 	CACertOnly            bool   // of the roots, CACertPEM alone is trusted, which must then be there
 	RequestTimeout        time.Duration

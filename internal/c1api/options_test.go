@@ -33,7 +33,20 @@ func TestNewRefusesBadOptionsAndSendsNothing(t *testing.T) {
 		"secret is empty":  func(o *Options) { o.ClientSecret = "" },
 		"excludes":         func(o *Options) { o.AccessToken = "tok" },
 		"no bearer token":  withBearer("tok\r\nX: y"),
-		"there are none":   func(o *Options) { o.CACertPEM, o.CACertOnly = " \n", true },
+		"no secret: give":  func(o *Options) { o.ClientID = "trust@acme.conductor.one/wfe" },
+		"identity tokens exclude a client secret": func(o *Options) {
+			withFederation(nil)(o)
+			o.ClientSecret = "pw"
+		},
+		"access token excludes identity tokens": func(o *Options) {
+			withFederation(nil)(o)
+			withBearer("tok")(o)
+		},
+		"federation trust only": func(o *Options) {
+			withFederation(nil)(o)
+			o.ClientID = testClientID
+		},
+		"there are none": func(o *Options) { o.CACertPEM, o.CACertOnly = " \n", true },
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()

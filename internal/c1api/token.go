@@ -45,8 +45,11 @@ type tokenSource struct {
 	client   *Client
 	clientID string
 	secret   string
-	key      *jose.JSONWebKey // nil: the secret goes in the body
+	key      *jose.JSONWebKey // nil: the secret goes in the body, or there is none
 	audience string           // the token endpoint's host, without port
+
+	identityToken func(context.Context) (string, error) // of a federation trust only
+	subject       atomic.Pointer[string]                // the newest identity token
 
 	current atomic.Pointer[token]
 	flight  singleflight.Group
@@ -56,7 +59,7 @@ type tokenSource struct {
 func newTokenSource(c *Client, o Options, s *settings) *tokenSource {
 	t := &tokenSource{
 		client: c, clientID: o.ClientID, secret: o.ClientSecret,
-		key: s.key, audience: s.tenant.Hostname(),
+		key: s.key, audience: s.tenant.Hostname(), identityToken: o.IdentityToken,
 	}
 	if o.AccessToken != "" {
 		t.current.Store(&token{value: o.AccessToken, static: true})
@@ -127,6 +130,9 @@ func (s *tokenSource) secrets() []string {
 	if t := s.current.Load(); t != nil {
 		known = append(known, t.value)
 	}
+	if subject := s.subject.Load(); subject != nil {
+		known = append(known, *subject)
+	}
 	return known
 }
 
@@ -148,29 +154,43 @@ func (s *tokenSource) mint(ctx context.Context) minted {
 	return m
 }
 
-// request is one token request: POST /auth/v1/token, RFC 6749 section 4.4,
-// with RFC 7523 when an assertion is signed. The assertion is dated by our
-// clock plus offset.
+// grant is what a token request proves the identity by: the client secret itself,
+// or the parameters of an assertion dated by our clock plus offset (RFC 7523), or
+// those of a token exchange (RFC 8693).
+func (s *tokenSource) grant(ctx context.Context, offset time.Duration) (secret string, params url.Values, failed *failure) {
+	switch {
+	case s.identityToken != nil:
+		params, failed = s.exchange(ctx)
+		return "", params, failed
+	case s.key == nil:
+		return s.secret, nil, nil
+	}
+	assertion, err := signAssertion(s.key, s.clientID, s.audience, s.client.clock.now().Add(offset))
+	if err != nil {
+		return "", nil, &failure{err: &Error{Reason: ReasonNotSent, Message: "cannot sign the client assertion"}}
+	}
+	return "", url.Values{
+		"client_assertion_type": {assertionType},
+		"client_assertion":      {assertion},
+	}, nil
+}
+
+// request is one token request: POST /auth/v1/token, RFC 6749 section 4.4, whose
+// grant type a token exchange replaces.
 func (s *tokenSource) request(ctx context.Context, offset time.Duration) minted {
 	c := s.client
+	secret, params, failed := s.grant(ctx, offset)
+	if failed != nil {
+		return minted{failed: failed}
+	}
 	config := clientcredentials.Config{
-		ClientID:  s.clientID,
-		TokenURL:  c.base + tokenPath,
-		AuthStyle: oauth2.AuthStyleInParams, // C1 takes credentials in the body only
+		ClientID:       s.clientID,
+		ClientSecret:   secret,
+		TokenURL:       c.base + tokenPath,
+		AuthStyle:      oauth2.AuthStyleInParams, // C1 takes credentials in the body only
+		EndpointParams: params,
 	}
 	start := c.clock.now()
-	if s.key == nil {
-		config.ClientSecret = s.secret
-	} else {
-		assertion, err := signAssertion(s.key, s.clientID, s.audience, start.Add(offset))
-		if err != nil {
-			return minted{failed: &failure{err: &Error{Reason: ReasonNotSent, Message: "cannot sign the client assertion"}}}
-		}
-		config.EndpointParams = url.Values{
-			"client_assertion_type": {assertionType},
-			"client_assertion":      {assertion},
-		}
-	}
 	var answer *oauth2.Token
 	var err error
 	began := time.Now()
@@ -272,7 +292,10 @@ func (s *tokenSource) refused(err error) *failure {
 		e.Reason, f.again = ReasonNotSent, status != http.StatusNotImplemented
 	}
 	what := "no access token"
-	if e.Reason == ReasonIdentity {
+	switch {
+	case e.Reason == ReasonIdentity && s.identityToken != nil:
+		what = s.explainExchange()
+	case e.Reason == ReasonIdentity:
 		what = "C1 refused the client ID or its secret"
 	}
 	e.Message = join(what, e.Message)
