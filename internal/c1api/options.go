@@ -63,6 +63,8 @@ func (o Options) checkIdentity() (*jose.JSONWebKey, error) {
 			return nil, errors.New("an access token excludes a client ID and secret: give one or the other")
 		case o.IdentityToken != nil:
 			return nil, errors.New("an access token excludes identity tokens: give one or the other")
+		case o.DPoP:
+			return nil, errors.New("an access token excludes DPoP: it is bound to nothing, or to a key that is not ours")
 		}
 		return nil, CheckAccessToken(o.AccessToken)
 	}
