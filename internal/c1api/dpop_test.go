@@ -94,7 +94,7 @@ func (p *provingC1) check(r *http.Request, token, nonce string) string {
 	if len(r.Header.Values("DPoP")) != 1 {
 		return "there is not exactly one proof"
 	}
-	parsed, err := jose.ParseSigned(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(r.Header.Get("DPoP"), []jose.SignatureAlgorithm{jose.EdDSA})
 	if err != nil {
 		return "the proof is no JWS"
 	}
@@ -391,7 +391,7 @@ func TestProofHasTheStructureOfTheRFC(t *testing.T) {
 
 	// RFC 7638, section 3: the required members in the order of their names.
 	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
-	parsed, err := jose.ParseSigned(proof, []jose.SignatureAlgorithm{jose.EdDSA})
+	parsed, err := jose.ParseSignedCompact(proof, []jose.SignatureAlgorithm{jose.EdDSA})
 	require.NoError(t, err)
 	thumb, err := parsed.Signatures[0].Protected.JSONWebKey.Thumbprint(crypto.SHA256)
 	require.NoError(t, err)
