@@ -6,11 +6,13 @@
 //
 // Every call returns an [*Error] when it fails, whose Reason tells a definite
 // failure from an unknown outcome. A file holds one subject: do.go is the life
-// of one call, token.go the access token, connectors.go and decoys.go the calls,
-// existence.go what proves that something is gone.
+// of one call, token.go and mint.go the access token, dpop.go the proofs that go
+// with it, connectors.go, decoys.go and own.go the calls, existence.go what proves
+// that something is gone.
 package c1api
 
 import (
+	"context"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -22,11 +24,20 @@ import (
 
 // Options is everything a Client is built from.
 type Options struct {
-	URL                   string // tenant, e.g. https://acme.conductor.one; https only
-	ClientID              string
-	ClientSecret          string // a signing secret signs assertions, a plain one goes in the body
-	AccessToken           string // a static bearer; excludes ClientID and ClientSecret
+	URL          string // tenant, e.g. https://acme.conductor.one; https only
+	ClientID     string
+	ClientSecret string // a signing secret signs assertions, a plain one goes in the body
+	AccessToken  string // a static bearer; excludes every other identity
+
+	// IdentityToken returns a JWT of the identity provider that a federation
+	// trust (a client ID whose use is wfe) believes. It replaces ClientSecret and
+	// is called anew, within RequestTimeout, for each token request. Its errors are
+	// shown: they must hold no secret.
+	IdentityToken func(ctx context.Context) (string, error)
+
+	DPoP                  bool   // proofs from the first token request on; otherwise once C1 asks for them
 	CACertPEM             string // roots in addition to the system's
+	CACertOnly            bool   // of the roots, CACertPEM alone is trusted, which must then be there
 	RequestTimeout        time.Duration
 	MaxRetries            int
 	MaxRequestsPerSecond  float64 // 0 = unlimited
@@ -51,6 +62,7 @@ type Client struct {
 	http    *http.Client
 	tokens  *tokenSource
 	clock   *clock
+	proofs  *prover
 	breaker *breaker
 	turns   *semaphore.Weighted // nil: unlimited
 	limiter *rate.Limiter
@@ -80,6 +92,7 @@ type Health struct {
 	Breaker        string        // closed, half-open, open
 	ClockOffset    time.Duration // C1's clock minus ours, as learned from Date; 0 when they agree
 	TokenMints     int64         // tokens that C1 issued to this client
+	DPoP           bool          // access tokens are bound to a key of this client (RFC 9449)
 }
 
 // New checks the options and returns a client; it sends nothing. An error
@@ -96,6 +109,7 @@ func New(o Options) (*Client, error) {
 		retries:   uint(max(o.MaxRetries, 0)),
 		log:       s.log,
 		clock:     &clock{now: s.now},
+		proofs:    newProver(o.DPoP),
 		breaker:   newBreaker(),
 		limiter:   newLimiter(o.MaxRequestsPerSecond),
 
@@ -131,6 +145,7 @@ func (c *Client) Health() Health {
 		Breaker:        c.breaker.state(),
 		ClockOffset:    c.clock.offset(),
 		TokenMints:     c.tokens.mints.Load(),
+		DPoP:           c.tokens.bound(),
 	}
 	if last := c.lastAnswer.Load(); last != nil {
 		h.LastSuccess, h.LastLatency = last.at, last.latency

@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -19,10 +17,6 @@ const (
 	connectorPath  = "/api/v1/apps/%s/connectors/%s"
 	connectorsPath = "/api/v1/apps/%s/connectors"
 	credentialPath = "/api/v1/apps/%s/connectors/%s/credentials/%s"
-
-	listPageSize = 100
-	maxListPages = 100
-	maxPageToken = 4096
 )
 
 // GetConnector returns a connector
@@ -96,55 +90,6 @@ func (c *Client) listsApp(ctx context.Context, appID string) (bool, error) {
 	return c.lists(ctx, k, func(app object) (found, deleted bool) {
 		return app.text("id", maxIDLength) == appID, !app.moment("deletedAt").IsZero()
 	})
-}
-
-// lists walks a list page by page until one of its items is the one that is meant,
-// and reports whether that is there and not deleted.
-func (c *Client) lists(ctx context.Context, k call, is func(item object) (found, deleted bool)) (bool, error) {
-	path, query := k.path, url.Values{"page_size": {strconv.Itoa(listPageSize)}}
-	for range maxListPages {
-		k.path = path + "?" + query.Encode()
-		page, err := c.listPage(ctx, k)
-		if err != nil {
-			return false, err
-		}
-		for _, item := range page.list("list") {
-			if found, deleted := is(item); found {
-				return !deleted, nil
-			}
-		}
-		next, ok := page.str("nextPageToken")
-		switch {
-		case next == "" && ok:
-			return false, nil
-		case !ok || next == query.Get("page_token") || len(next) > maxPageToken:
-			return false, k.unusable("the list names no page that could be the next")
-		}
-		query.Set("page_token", next)
-	}
-	return false, k.unusable("the list has too many pages")
-}
-
-// listPage asks for one page of a list. An object that has neither of a page's
-// fields, and others, is something else's answer.
-func (c *Client) listPage(ctx context.Context, k call) (object, error) {
-	body, err := c.do(ctx, k)
-	if err != nil {
-		return object{}, err
-	}
-	page, err := k.decode(body)
-	if err != nil {
-		return object{}, err
-	}
-	list, hasList := page.fields["list"]
-	_, hasNext := page.fields["nextPageToken"]
-	if !hasList && !hasNext && len(page.fields) > 0 {
-		return object{}, k.unusable("the answer is not a page of a list")
-	}
-	if hasList && json.Unmarshal(list, new([]json.RawMessage)) != nil {
-		return object{}, k.unusable("the answer's list is not one")
-	}
-	return page, nil
 }
 
 // RotateConnectorCredential mints a new credential for a connector

@@ -5,6 +5,7 @@ package c1api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -37,6 +38,7 @@ type call struct {
 	body   []byte    // JSON, nil for none
 	hint   string    // said with a 403 or 404
 	sendBy time.Time // zero is whenever its turn has come
+	nonce  string    // of the proof, as a challenge gave it; "" is the newest that is known
 }
 
 // answer is what came of sending a call once.
@@ -97,15 +99,16 @@ func (c *Client) latest(ctx context.Context) time.Time {
 	return deadline.Add(-min(time.Until(deadline), c.timeout) / 4)
 }
 
-// attempt waits for a turn and sends the call once, or twice when the first
-// 401 of the whole call makes it ask for a new token: a 401 says that C1 did
-// nothing, so that even a rotate may follow it.
+// attempt waits for a turn and sends the call once, and again after the first 401 of
+// the whole call, with a new token, and after the first that asks for a nonce in the
+// proof: a 401 says that C1 did nothing, so that even a rotate may follow it.
 func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bool) ([]byte, *failure) {
 	release, failed := c.turn(ctx)
 	if failed != nil {
 		return nil, &failure{err: failed}
 	}
 	defer release()
+	challenged := false
 	for {
 		if failed := c.pace(ctx, k.path); failed != nil {
 			return nil, &failure{err: failed}
@@ -119,10 +122,20 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 		}
 		a := c.exchange(ctx, k, token)
 		c.log.Debug("request to C1", "op", k.op, "status", a.status, "duration_ms", a.took.Milliseconds(), "attempt", n)
-		if a.status != http.StatusUnauthorized || token.static || *reauthenticated {
+		asks := challengeIn(a.header)
+		switch {
+		case a.status != http.StatusUnauthorized || token.static:
+			return c.judge(ctx, k, a, token)
+		case token.bound && asks.nonce != "" && !challenged:
+			challenged, k.nonce = true, asks.nonce // others may have used up a newer one by then
+			continue
+		case *reauthenticated || token.bound && asks.nonce != "":
 			return c.judge(ctx, k, a, token)
 		}
-		*reauthenticated = true
+		if !token.bound && asks.wantsProofs() {
+			c.proofs.wanted.Store(true)
+		}
+		*reauthenticated, k.nonce = true, ""
 		c.tokens.drop(token)
 	}
 }
@@ -200,11 +213,31 @@ func (c *Client) newRequest(ctx context.Context, k call, token *token) (*http.Re
 		req.GetBody = nil // see newTransport
 	}
 	req.Header.Set("Accept", "application/json")
-	req.Header.Set("Authorization", "Bearer "+token.value)
+	if err := c.authorize(req, k, token); err != nil {
+		return nil, err
+	}
 	if k.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, nil
+}
+
+// authorize puts the token on a request, and the proof that belongs to a bound one.
+func (c *Client) authorize(req *http.Request, k call, token *token) error {
+	if !token.bound {
+		req.Header.Set("Authorization", "Bearer "+token.value)
+		return nil
+	}
+	proof, err := c.proofs.proof(purpose{
+		method: req.Method, target: req.URL, token: token.value, at: c.clock.c1Now(),
+		nonce: cmp.Or(k.nonce, c.proofs.nonce(apiServer)),
+	})
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", dpopScheme+" "+token.value)
+	req.Header.Set(dpopScheme, proof)
+	return nil
 }
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }

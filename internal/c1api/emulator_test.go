@@ -242,15 +242,6 @@ func TestWrongClockIsCompensatedAgainstC1(t *testing.T) {
 	require.InDelta(t, (20 * time.Minute).Seconds(), c.Health().ClockOffset.Seconds(), 3)
 }
 
-func TestCredentialThatNeedsDPoPIsExplained(t *testing.T) {
-	t.Parallel()
-	e := c1test.StartT(t, c1test.Options{TLS: true})
-	c := connect(t, e, e.Default().NewIdentity(c1test.RequireDPoP()))
-	_, err := c.Introspect(t.Context())
-	require.True(t, c1api.IsReason(err, c1api.ReasonIdentity), err)
-	require.ErrorContains(t, err, `"Require DPoP"`)
-}
-
 func TestEveryLostAnswerIsAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	commitLate := make(chan struct{})

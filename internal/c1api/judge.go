@@ -61,11 +61,7 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 	switch status := a.status; {
 	case status == http.StatusUnauthorized:
 		e.Reason = ReasonIdentity
-		if t.static {
-			e.Message = join(e.Message, "the configured access token is wrong, expired or revoked")
-		} else {
-			e.Message = join(e.Message, "also with a new access token")
-		}
+		e.Message = join(e.Message, c.whyUnauthorized(challengeIn(a.header), t))
 	case status == http.StatusForbidden:
 		e.Reason = ReasonForbidden
 		e.Message = join(e.Message, k.hint)
@@ -88,6 +84,22 @@ func (c *Client) judgeStatus(k call, a answer, t *token) *failure {
 		e.Reason, f.again = k.lost(), k.effect != onceOnly
 	}
 	return f
+}
+
+// whyUnauthorized says what a 401 means that no new token and no nonce has healed.
+func (c *Client) whyUnauthorized(asks challenge, t *token) string {
+	switch {
+	case t.static && asks.wantsProofs():
+		return "C1 wants DPoP proofs, which cannot be made for an access token that was issued to somebody else: give a client ID with its secret"
+	case t.static:
+		return "the configured access token is wrong, expired or revoked"
+	case t.bound && asks.nonce != "":
+		return "C1 asked for another nonce in the DPoP proof again"
+	case t.bound && asks.code == errorBadProof:
+		return join("also with a new DPoP proof", c.clock.skew())
+	default:
+		return "also with a new access token"
+	}
 }
 
 // about is the path that a request to wait concerns.

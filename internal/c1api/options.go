@@ -42,7 +42,7 @@ func (o Options) check() (*settings, error) {
 	if s.tenant, err = parseTenantURL(o.URL); err != nil {
 		return nil, err
 	}
-	if s.roots, err = parseRoots(o.CACertPEM); err != nil {
+	if s.roots, err = parseRoots(o.CACertPEM, o.CACertOnly); err != nil {
 		return nil, err
 	}
 	if r := o.MaxRequestsPerSecond; math.IsNaN(r) || math.IsInf(r, 0) || r < 0 {
@@ -54,22 +54,37 @@ func (o Options) check() (*settings, error) {
 	return s, nil
 }
 
-// checkIdentity returns the key that signs assertions, or nil when the secret
-// goes in the body or a static bearer is used.
+// checkIdentity returns the key that signs assertions, or nil when the identity is
+// proven otherwise.
 func (o Options) checkIdentity() (*jose.JSONWebKey, error) {
 	if o.AccessToken != "" {
-		if o.ClientID != "" || o.ClientSecret != "" {
+		switch {
+		case o.ClientID != "" || o.ClientSecret != "":
 			return nil, errors.New("an access token excludes a client ID and secret: give one or the other")
+		case o.IdentityToken != nil:
+			return nil, errors.New("an access token excludes identity tokens: give one or the other")
+		case o.DPoP:
+			return nil, errors.New("an access token excludes DPoP: it is bound to nothing, or to a key that is not ours")
 		}
 		return nil, CheckAccessToken(o.AccessToken)
 	}
 	if o.ClientID == "" {
 		return nil, errors.New("no identity: give a client ID with its secret, or an access token")
 	}
-	if _, _, _, err := ParseClientID(o.ClientID); err != nil {
+	_, _, use, err := ParseClientID(o.ClientID)
+	switch {
+	case err != nil:
 		return nil, err
+	case o.IdentityToken == nil && use == useFederation:
+		return nil, errors.New("the client ID is a federation trust's (its use is wfe), which has no secret: give it identity tokens")
+	case o.IdentityToken == nil:
+		return parseClientSecret(o.ClientSecret)
+	case use != useFederation:
+		return nil, errors.New("identity tokens are for the client ID of a federation trust only, which ends in /wfe")
+	case o.ClientSecret != "":
+		return nil, errors.New("identity tokens exclude a client secret: give one or the other")
 	}
-	return parseClientSecret(o.ClientSecret)
+	return nil, nil
 }
 
 // parseTenantURL takes https://host[:port] and nothing else.

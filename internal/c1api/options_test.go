@@ -4,6 +4,7 @@
 package c1api
 
 import (
+	"crypto/x509"
 	"encoding/pem"
 	"math"
 	"net/http"
@@ -32,6 +33,20 @@ func TestNewRefusesBadOptionsAndSendsNothing(t *testing.T) {
 		"secret is empty":  func(o *Options) { o.ClientSecret = "" },
 		"excludes":         func(o *Options) { o.AccessToken = "tok" },
 		"no bearer token":  withBearer("tok\r\nX: y"),
+		"no secret: give":  func(o *Options) { o.ClientID = "trust@acme.conductor.one/wfe" },
+		"identity tokens exclude a client secret": func(o *Options) {
+			withFederation(nil)(o)
+			o.ClientSecret = "pw"
+		},
+		"access token excludes identity tokens": func(o *Options) {
+			withFederation(nil)(o)
+			withBearer("tok")(o)
+		},
+		"federation trust only": func(o *Options) {
+			withFederation(nil)(o)
+			o.ClientID = testClientID
+		},
+		"there are none": func(o *Options) { o.CACertPEM, o.CACertOnly = " \n", true },
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
@@ -44,6 +59,30 @@ func TestNewRefusesBadOptionsAndSendsNothing(t *testing.T) {
 			require.Zero(t, f.asked+f.mints)
 		})
 	}
+}
+
+func TestOwnCAAloneShutsTheSystemsRootsOut(t *testing.T) {
+	t.Parallel()
+	s, _ := serveTLS(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"userId":"u"}`)) })
+	pemText := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+	alone := x509.NewCertPool()
+	alone.AddCert(s.Certificate())
+	for range 2 { // also when the pool of the other kind was made last
+		both, err := parseRoots(pemText, false)
+		require.NoError(t, err)
+		only, err := parseRoots(pemText, true)
+		require.NoError(t, err)
+		require.True(t, only.Equal(alone))
+		system, err := x509.SystemCertPool()
+		require.NoError(t, err)
+		system.AddCert(s.Certificate())
+		require.True(t, both.Equal(system))
+	}
+	c, err := New(Options{URL: s.URL, AccessToken: "tok", CACertPEM: pemText, CACertOnly: true})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	_, err = c.Introspect(t.Context())
+	require.NoError(t, err)
 }
 
 func TestNewTakesTheShortestOptions(t *testing.T) {

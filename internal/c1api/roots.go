@@ -15,19 +15,24 @@ import (
 
 // parseRoots adds the certificates in pemText to the system's, so that an own
 // CA in front of C1 (a proxy that inspects TLS, an emulator) does not switch
-// the public ones off. It returns nil, the system's roots, for an empty text.
-func parseRoots(pemText string) (*x509.CertPool, error) {
-	if strings.TrimSpace(pemText) == "" {
+// the public ones off, unless they alone are to be trusted. It returns nil, the
+// system's roots, for an empty text, which cannot be trusted alone.
+func parseRoots(pemText string, only bool) (*x509.CertPool, error) {
+	switch {
+	case strings.TrimSpace(pemText) != "":
+	case only:
+		return nil, errors.New("the certificates in ca_cert alone are to be trusted, but there are none")
+	default:
 		return nil, nil
 	}
 	lastRoots.mu.Lock()
 	defer lastRoots.mu.Unlock()
-	if lastRoots.pool == nil || lastRoots.pem != pemText {
-		pool, err := newRoots(pemText)
+	if lastRoots.pool == nil || lastRoots.pem != pemText || lastRoots.only != only {
+		pool, err := newRoots(pemText, only)
 		if err != nil {
 			return nil, err
 		}
-		lastRoots.pem, lastRoots.pool = pemText, pool
+		lastRoots.pem, lastRoots.only, lastRoots.pool = pemText, only, pool
 	}
 	return lastRoots.pool, nil
 }
@@ -37,6 +42,7 @@ func parseRoots(pemText string) (*x509.CertPool, error) {
 var lastRoots struct {
 	mu   sync.Mutex
 	pem  string
+	only bool
 	pool *x509.CertPool
 }
 
@@ -47,12 +53,14 @@ var (
 	pemEnd   = regexp.MustCompile(`-{2,}[ \t]*END[ \t]`)
 )
 
-// newRoots is the system's roots and every certificate in pemText. Text around
-// the blocks is ignored.
-func newRoots(pemText string) (*x509.CertPool, error) {
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // a system without roots still has ours
+// newRoots is every certificate in pemText, with the system's roots unless these
+// are left out. Text around the blocks is ignored.
+func newRoots(pemText string, only bool) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	if !only {
+		if system, err := x509.SystemCertPool(); err == nil { // a system without roots still has ours
+			pool = system
+		}
 	}
 	begins := pemBegin.FindAllStringIndex(pemText, -1)
 	if len(begins) == 0 {

@@ -55,7 +55,7 @@ func TestEveryBlockOfACABundleCounts(t *testing.T) {
 			_, err := New(Options{URL: "https://acme.conductor.one", AccessToken: "tok", CACertPEM: c.pem, Transport: f})
 			if c.says == "" {
 				require.NoError(t, err)
-				pool, err := newRoots(c.pem)
+				pool, err := newRoots(c.pem, false)
 				require.NoError(t, err)
 				_, err = s.Certificate().Verify(x509.VerifyOptions{Roots: pool})
 				require.NoError(t, err)

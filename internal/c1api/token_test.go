@@ -197,9 +197,8 @@ func TestRefusedTokenRequests(t *testing.T) {
 		"empty token":        {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "no token answer"},
 		"endless answer":     {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "no token answer"},
 		"token with newline": {reply{body: `{"access_token":"a\nb","token_type":"Bearer","expires_in":600}`}, ReasonIdentity, "header"},
-		"DPoP token":         {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "Require DPoP"},
-		"DPoP wanted":        {reply{status: 400, body: `{"error":"use_dpop_nonce"}`}, ReasonIdentity, "Require DPoP"},
-		"DPoP in C1's words": {reply{status: 401, body: `{"code":16,"message":"a DPoP proof is missing"}`}, ReasonIdentity, "Require DPoP"},
+		"DPoP token":         {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "no proof of one was sent"},
+		"odd token":          {reply{body: `{"access_token":"tok","token_type":"N_A","expires_in":600}`}, ReasonIdentity, "neither Bearer nor DPoP"},
 		"connection refused": {reply{unsent: errors.New("dial " + secretBody)}, ReasonNotSent, "no access token"},
 	}
 	maps.Copy(all, tokenErrors)

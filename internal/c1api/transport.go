@@ -64,7 +64,8 @@ func (e *proxyError) Error() string {
 }
 
 // observer adds the User-Agent to every request, those of x/oauth2 included,
-// and learns from every answer: the time on C1's clock, and that C1 is there.
+// and learns from every answer: the time on C1's clock, the nonce of the next proof,
+// and that C1 is there.
 type observer struct {
 	client *Client
 	next   http.RoundTripper
@@ -83,6 +84,7 @@ func (o *observer) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	c.clock.learn(res.Header)
+	c.proofs.learn(serverAt(req.URL.Path), res.Header)
 	if res.StatusCode < http.StatusInternalServerError {
 		c.lastAnswer.Store(&lastAnswer{at: c.clock.now(), latency: time.Since(start)})
 	}
