@@ -145,17 +145,15 @@ func (k call) decodeRotated(body []byte, appID, connectorID string, now time.Tim
 		return refuse("it is for another connector than the one asked for")
 	case !cred.DeletedAt.IsZero():
 		return refuse("it is already deleted")
-	case cred.expired(now):
+	case over(cred.ExpiresAt, now):
 		return refuse("it has already expired (" + cred.ExpiresAt.UTC().Format(time.RFC3339) + ")")
 	}
 	cred.AppID, cred.ConnectorID = appID, connectorID
 	return cred, nil
 }
 
-// expired reports whether the credential has reached its end.
-func (c *ConnectorCredential) expired(now time.Time) bool {
-	return !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(now)
-}
+// over reports whether an end, zero for none, has been reached.
+func over(end, now time.Time) bool { return !end.IsZero() && !end.After(now) }
 
 // GetConnectorCredential returns one credential without its secret, also when
 // it is deleted or has expired: DeletedAt and ExpiresAt tell

@@ -6,6 +6,7 @@ package c1api
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -71,16 +72,49 @@ func (c *Client) listsDecoy(ctx context.Context, id string) (bool, error) {
 // error it must be taken for alive.
 func (c *Client) EndConnectorCredential(ctx context.Context, appID, connectorID, credentialID string) (why string, err error) {
 	err = c.RevokeConnectorCredential(ctx, appID, connectorID, credentialID)
-	if err == nil {
+	return howEnded(err, func() (Existence, error) {
+		return c.ConnectorCredentialExistence(ctx, appID, connectorID, credentialID)
+	})
+}
+
+// EndOwnCredential revokes a credential of one's own and returns how that is known,
+// in words, as EndConnectorCredential does. That C1 does not know the credential
+// counts only while the owner's list of credentials answers without it.
+func (c *Client) EndOwnCredential(ctx context.Context, o Owner, id string) (why string, err error) {
+	err = c.RevokeOwnCredential(ctx, o, id)
+	return howEnded(err, func() (Existence, error) { return c.ownCredentialExistence(ctx, o, id) })
+}
+
+// ownCredentialExistence finds out whether C1 still holds a credential of one's own.
+func (c *Client) ownCredentialExistence(ctx context.Context, o Owner, id string) (Existence, error) {
+	e := evidence{of: anOwnCredential}
+	return e.gather(map[question]func() look{
+		askObject: func() look {
+			cred, err := c.OwnCredential(ctx, o, id)
+			e.own, e.now = cred, c.clock.c1Now()
+			return lookAt(true, err)
+		},
+		askList: func() look {
+			all, err := c.OwnCredentials(ctx, o)
+			listed := slices.ContainsFunc(all, func(cred OwnCredential) bool { return cred.ID == id && cred.DeletedAt.IsZero() })
+			return lookAt(listed, err)
+		},
+	})
+}
+
+// howEnded says how it is known that a credential has ended, from what revoking it
+// brought and, if that says nothing, from what C1 still shows.
+func howEnded(revoked error, exists func() (Existence, error)) (why string, err error) {
+	if revoked == nil {
 		return "C1 revoked it", nil
 	}
-	refused := *AsError(err)
+	refused := *AsError(revoked)
 	switch refused.Reason {
 	case ReasonNotFound, ReasonRejected, ReasonUnknown:
 	default:
-		return "", err
+		return "", revoked
 	}
-	found, err := c.ConnectorCredentialExistence(ctx, appID, connectorID, credentialID)
+	found, err := exists()
 	switch unseen := AsError(err); {
 	case found.Gone:
 		return found.Why, nil
@@ -98,8 +132,9 @@ func (c *Client) EndConnectorCredential(ctx context.Context, appID, connectorID,
 type subject string
 
 const (
-	aCredential subject = "credential"
-	aDecoy      subject = "decoy"
+	aCredential     subject = "credential"
+	aDecoy          subject = "decoy"
+	anOwnCredential subject = "client credential"
 )
 
 // question is one request that evidence takes.
@@ -109,7 +144,7 @@ const (
 	askNothing   question = iota
 	askObject             // GET of the credential or decoy
 	askConnector          // GET of its connector
-	askList               // GET of the app's connectors, or of the decoys
+	askList               // GET of the app's connectors, of the decoys, or of one's own credentials
 	askApps               // GET of the apps
 )
 
@@ -153,6 +188,7 @@ type evidence struct {
 	apps       look // of a credential only
 	credential *ConnectorCredential
 	decoy      *Decoy
+	own        *OwnCredential
 	now        time.Time // on C1's clock
 }
 
@@ -193,6 +229,8 @@ func (e *evidence) judge() (next question, why string, unproven *Error) {
 		return askNothing, "", e.object.err.proving("a 404 that is not in C1's own form does not say that the " + string(e.of) + " is gone")
 	}
 	switch {
+	case e.of == anOwnCredential:
+		return e.judgeList(askList, e.list, "credentials", "C1 no longer knows it (404), and its list of credentials is without it")
 	case e.of == aDecoy:
 		return e.judgeList(askList, e.list, "decoys", "C1 no longer knows it (404), and its list of decoys is without it")
 	case e.connector.sight == notAsked:
@@ -210,13 +248,18 @@ func (e *evidence) judge() (next question, why string, unproven *Error) {
 
 // ended says since when C1 shows an object as ended, "" for one that is alive.
 func (e *evidence) ended() string {
-	switch cred := e.credential; {
-	case cred == nil:
-		return ""
-	case !cred.DeletedAt.IsZero():
-		return "C1 shows it as deleted since " + cred.DeletedAt.UTC().Format(time.RFC3339)
-	case cred.expired(e.now):
-		return "C1 shows it as expired since " + cred.ExpiresAt.UTC().Format(time.RFC3339)
+	var deleted, expires time.Time
+	switch {
+	case e.credential != nil:
+		deleted, expires = e.credential.DeletedAt, e.credential.ExpiresAt
+	case e.own != nil:
+		deleted, expires = e.own.DeletedAt, e.own.ExpiresAt
+	}
+	switch {
+	case !deleted.IsZero():
+		return "C1 shows it as deleted since " + deleted.UTC().Format(time.RFC3339)
+	case over(expires, e.now):
+		return "C1 shows it as expired since " + expires.UTC().Format(time.RFC3339)
 	default:
 		return ""
 	}

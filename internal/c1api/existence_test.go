@@ -64,6 +64,13 @@ func evidenceTable() []row {
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "shown", reason: ReasonNotFound, says: "shows its app, so connectors may be switched off"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "404 of C1's", reason: ReasonNotFound, says: "the list of apps answers 404 too, so the feature may be switched off"},
 
+		{of: anOwnCredential, object: "not asked", next: askObject},
+		{of: anOwnCredential, object: "shown"},
+		{of: anOwnCredential, object: "404 of C1's", next: askList},
+		{of: anOwnCredential, object: "404 of C1's", list: "not there", gone: "list of credentials is without it"},
+		{of: anOwnCredential, object: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
+		{of: anOwnCredential, object: "404 of C1's", list: "404 of C1's", reason: ReasonNotFound, says: "the list of credentials answers 404 too, so the feature may be switched off"},
+
 		{of: aDecoy, object: "404 of C1's", next: askList},
 		{of: aDecoy, object: "404 of C1's", list: "not there", gone: "list of decoys is without it"},
 		{of: aDecoy, object: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
@@ -77,7 +84,7 @@ func evidenceTable() []row {
 				second = row{reason: own.Reason, says: own.Message}
 			}
 		}
-		for _, of := range []subject{aCredential, aDecoy} {
+		for _, of := range []subject{aCredential, aDecoy, anOwnCredential} {
 			rows = append(rows, row{of: of, object: sight, reason: own.Reason, says: own.Message})
 		}
 		rows = append(rows,
@@ -85,6 +92,7 @@ func evidenceTable() []row {
 			row{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: sight, reason: second.reason, says: second.says},
 			row{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: sight, reason: second.reason, says: second.says},
 			row{of: aDecoy, object: "404 of C1's", list: sight, reason: second.reason, says: second.says},
+			row{of: anOwnCredential, object: "404 of C1's", list: sight, reason: second.reason, says: second.says},
 		)
 	}
 	return rows
@@ -114,7 +122,7 @@ func TestOnlyPositiveEvidenceEndsAnything(t *testing.T) {
 // Every other combination of looks, also those that are never asked for.
 func TestNothingIsGoneByAnyOtherEvidence(t *testing.T) {
 	t.Parallel()
-	for _, of := range []subject{aCredential, aDecoy} {
+	for _, of := range []subject{aCredential, aDecoy, anOwnCredential} {
 		for object, own := range looks {
 			for connector, second := range looks {
 				for list, third := range looks {
@@ -126,7 +134,7 @@ func TestNothingIsGoneByAnyOtherEvidence(t *testing.T) {
 						_, why, err := e.judge()
 						const is404 = "404 of C1's"
 						proven := object == is404 && (of == aCredential && connector == "shown" ||
-							list == "not there" && (of == aDecoy || connector == is404) ||
+							list == "not there" && (of != aCredential || connector == is404) ||
 							of == aCredential && connector == is404 && list == is404 && apps == "not there")
 						require.Equal(t, proven, why != "", "%s: %s, %s, %s, %s", of, object, connector, list, apps)
 						require.False(t, proven && err != nil)

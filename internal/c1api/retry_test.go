@@ -57,6 +57,21 @@ var everyCall = map[string]struct {
 		_, _, err := c.RotateDecoy(ctx, "decoy1")
 		return err
 	}},
+	"list own credentials": {reading, `{}`, func(c *Client, ctx context.Context) error {
+		_, err := c.OwnCredentials(ctx, testPrincipal)
+		return err
+	}},
+	"get own credential": {reading, `{"credential":{"id":"cred1"}}`, func(c *Client, ctx context.Context) error {
+		_, err := c.OwnCredential(ctx, testPrincipal, "cred1")
+		return err
+	}},
+	"create own credential": {onceOnly, goodOwn, func(c *Client, ctx context.Context) error {
+		_, _, err := c.CreateOwnCredential(ctx, testPrincipal, NewCredential{DisplayName: "d", Lifetime: 90 * 24 * time.Hour})
+		return err
+	}},
+	"revoke own credential": {repeatable, "", func(c *Client, ctx context.Context) error {
+		return c.RevokeOwnCredential(ctx, testPrincipal, "cred1")
+	}},
 	"list apps": {reading, `{}`, func(c *Client, ctx context.Context) error {
 		_, err := c.listsApp(ctx, "app")
 		return err
