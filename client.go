@@ -119,6 +119,7 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 		CACertPEM:             cfg.CACert,
 		CACertOnly:            cfg.CACertOnly,
 		IdentityToken:         b.identityToken(cfg),
+		DPoP:                  cfg.RequireDPoP,
 		RequestTimeout:        cfg.RequestTimeout,
 		MaxRetries:            cfg.MaxRetries,
 		MaxRequestsPerSecond:  cfg.MaxRequestsPerSecond,

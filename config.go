@@ -58,6 +58,7 @@ type config struct {
 	TenantDomain string `json:"tenant_domain,omitempty"`
 	CACert       string `json:"ca_cert,omitempty"`
 	CACertOnly   bool   `json:"ca_cert_only,omitempty"`
+	RequireDPoP  bool   `json:"require_dpop,omitempty"` // as C1 said when the credential last logged in for a write
 
 	pluginidentityutil.PluginIdentityTokenParams // with workload federation
 

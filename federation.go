@@ -70,8 +70,8 @@ func (b *backend) pluginIdentityToken(ctx context.Context, cfg *config) (string,
 		Audience: cfg.IdentityTokenAudience, TTL: cfg.IdentityTokenTTL,
 	})
 	switch {
-	case errors.Is(err, pluginidentityutil.ErrPluginWorkloadIdentityUnsupported), err != nil && strings.Contains(err.Error(), "unsupported"),
-		err != nil && strings.Contains(err.Error(), "not implemented"):
+	case errors.Is(err, pluginidentityutil.ErrPluginWorkloadIdentityUnsupported), err != nil && strings.Contains(err.Error(), "not supported"),
+		err != nil && strings.Contains(err.Error(), "not implemented"): // over gRPC only the text is left
 		return "", errors.New("identity_token_audience: this server issues no plugin identity tokens, which only Vault Enterprise does: register the plugin with -env " +
 			identityTokenFileEnv + "=<path> instead")
 	case err != nil:

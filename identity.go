@@ -130,8 +130,9 @@ func (b *backend) identity(ctx context.Context, cfg *config) (id identity, err e
 	if cfg == nil {
 		return id, nil
 	}
+	id.dpop = cfg.RequireDPoP
 	if s := b.sessions.peek(); s != nil && s.config.Revision == cfg.Revision {
-		id.dpop = s.client.Health().DPoP
+		id.dpop = id.dpop || s.client.Health().DPoP
 	}
 	if cfg.AccessToken != "" {
 		id.expires, _ = c1api.TokenExpiry(cfg.AccessToken)

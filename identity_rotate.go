@@ -113,6 +113,7 @@ func (t *turn) prove(ctx context.Context, cfg *config, before *c1api.Introspecti
 	if err != nil {
 		return err
 	}
+	cfg.RequireDPoP = client.Health().DPoP
 	for _, have := range []struct {
 		what        string
 		before, now []string

@@ -196,6 +196,7 @@ func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (warn
 	if expires, ok := c1api.TokenExpiry(cfg.AccessToken); ok && !b.now().Before(expires) {
 		return nil, refuse("access_token: it has expired at %s", rfc3339(expires))
 	}
+	cfg.RequireDPoP = false // until C1 says so
 	client, err := b.newClient(cfg)
 	if err != nil {
 		return nil, refuse("%s", err)
@@ -206,7 +207,9 @@ func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (warn
 	}
 	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
 	defer cancel()
-	if _, err := client.Introspect(ctx); err != nil {
+	_, err = client.Introspect(ctx)
+	cfg.RequireDPoP = client.Health().DPoP
+	if err != nil {
 		return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
 	}
 	return warnings, (&session{config: cfg, client: client}).checkRootRotation(ctx)

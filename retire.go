@@ -157,8 +157,11 @@ func (b *backend) endEverything(ctx context.Context) {
 		if err != nil || left == nil {
 			return err
 		}
-		if left.Scheduled && left.Kept() {
-			b.Logger().Warn("stays alive at C1 after this mount is gone: somebody may use it", "target", t.Ref.String(),
+		switch {
+		case left.Ref == identityRef && left.CurrentAlive() && left.Current.Binding != "":
+			b.Logger().Warn("the mount made this credential for itself; it stays alive at C1: end it there", "client_id", left.Current.ClientID)
+		case left.Scheduled && left.HasMaterial():
+			b.Logger().Warn("stays alive at C1 after this mount is gone: readers may hold it", "target", t.Ref.String(),
 				"version", left.Version, "credential_id", left.Current.CredentialID)
 		}
 		for _, r := range left.Retire {

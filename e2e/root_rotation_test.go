@@ -84,7 +84,7 @@ func (m *ownMount) rest() error {
 	if err != nil {
 		return err
 	}
-	if live := m.alive(); len(live) != 1 || live[0] != cfg.Data["client_id"] || status.Data["healthy"] != true {
+	if live := m.alive(); len(live) != 1 || live[0] != cfg.Data["client_id"] || status.Data["healthy"] != true || fmt.Sprint(status.Data["rotating"]) != "0" {
 		return fmt.Errorf("%s: config has %v, alive are %v, status %v", m.mount, cfg.Data["client_id"], live, status.Data)
 	}
 	return nil
