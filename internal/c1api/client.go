@@ -22,12 +22,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Options is everything a Client is built from.
+// Options is everything a Client is built from. Printed, it shows no secret.
 type Options struct {
 	URL          string // tenant, e.g. https://acme.conductor.one; https only
 	ClientID     string
-	ClientSecret string // a signing secret signs assertions, a plain one goes in the body
-	AccessToken  string // a static bearer; excludes every other identity
+	ClientSecret string `json:"-"` // a signing secret signs assertions, a plain one goes in the body
+	AccessToken  string `json:"-"` // a static bearer; excludes every other identity
 
 	// IdentityToken returns a JWT of the identity provider that a federation
 	// trust (a client ID whose use is wfe) believes. It replaces ClientSecret and

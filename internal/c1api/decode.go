@@ -24,6 +24,8 @@ const maxListed = 4096
 // []. Any other value that is not of the field's type is left out, and a
 // warning says so.
 type object struct {
+	unprintable
+
 	fields   map[string]json.RawMessage
 	warnings *[]string // one sentence each; shared with the objects below
 }

@@ -43,6 +43,8 @@ type call struct {
 
 // answer is what came of sending a call once.
 type answer struct {
+	unprintable
+
 	status int
 	header http.Header
 	body   []byte

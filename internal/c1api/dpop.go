@@ -55,6 +55,8 @@ func serverAt(path string) server {
 // the access tokens: who steals one cannot use it. The key is made when it is first
 // needed and lives as long as the client.
 type prover struct {
+	unprintable
+
 	wanted atomic.Bool // token requests carry a proof from the beginning
 	signer func() (jose.Signer, error)
 	nonces [2]atomic.Pointer[string] // the newest of each server, nil: it gave none
@@ -80,6 +82,8 @@ func newProofSigner() (jose.Signer, error) {
 // purpose is what a proof is for: one request, with an access token or, at the token
 // endpoint, without.
 type purpose struct {
+	unprintable
+
 	method string
 	target *url.URL
 	token  string    // "" for none

@@ -18,6 +18,8 @@ import (
 
 // settings are Options after checking.
 type settings struct {
+	unprintable
+
 	tenant  *url.URL
 	key     *jose.JSONWebKey // nil: no assertions
 	roots   *x509.CertPool

@@ -15,6 +15,8 @@ import (
 
 // token is one access token. It is never changed once made.
 type token struct {
+	unprintable
+
 	value   string
 	expires time.Time
 	renew   time.Time // from then on a new one is asked for
@@ -27,6 +29,8 @@ type token struct {
 // x/oauth2's own reusing source mints under a mutex that nobody can leave; here
 // one flight mints on a context of its own and each caller waits on his own.
 type tokenSource struct {
+	unprintable
+
 	client   *Client
 	clientID string
 	secret   string
@@ -55,6 +59,8 @@ func newTokenSource(c *Client, o Options, s *settings) *tokenSource {
 
 // minted is what one flight brings back.
 type minted struct {
+	unprintable
+
 	token  *token
 	failed *failure
 	asks   challenge // what the refusal says about DPoP

@@ -35,7 +35,7 @@ type ConnectorCredential struct {
 	ConnectorID  string
 	DisplayName  string
 	ClientID     string
-	ClientSecret string
+	ClientSecret string `json:"-"`
 	CreatedAt    time.Time
 	UpdatedAt    time.Time
 	DeletedAt    time.Time
@@ -91,12 +91,12 @@ type DecoyMaterial struct {
 // connector-client decoys.
 type ClientCredentialMaterial struct {
 	ClientID     string
-	ClientSecret string
+	ClientSecret string `json:"-"`
 }
 
 // AccessTokenMaterial is vended by access-token decoys.
 type AccessTokenMaterial struct {
-	AccessToken string
+	AccessToken string `json:"-"`
 }
 
 // WorkloadFederationMaterial is vended by workload-federation decoys. It holds
