@@ -54,8 +54,16 @@ func tagOf(attemptID string) string { return " [vault " + attemptID + "]" }
 // longestOwnName keeps a display name that has a tag within what C1 shows in a line.
 const longestOwnName = 200
 
-// like returns what makes a credential like this one, for an attempt.
-func like(c *c1api.OwnCredential, attemptID string) c1api.NewCredential {
+// How long C1 lets a service principal's credential live, and how long the new one does
+// if C1 does not say how long the one before did.
+const (
+	shortestOwnLife = 30 * 24 * time.Hour
+	ordinaryOwnLife = 90 * 24 * time.Hour
+	longestOwnLife  = 180 * 24 * time.Hour
+)
+
+// like returns what makes a credential like one of these, for an attempt.
+func (o *ownCredentials) like(c *c1api.OwnCredential, attemptID string) c1api.NewCredential {
 	name := attemptTag.ReplaceAllString(c.DisplayName, "")
 	if runes := []rune(name); len(runes) > longestOwnName {
 		name = string(runes[:longestOwnName])
@@ -65,8 +73,15 @@ func like(c *c1api.OwnCredential, attemptID string) c1api.NewCredential {
 		ScopedRoles: c.ScopedRoles, AllowSourceCIDRs: c.AllowSourceCIDRs, RequireDPoP: c.RequireDPoP,
 	}
 	if !c.ExpiresAt.IsZero() && !c.CreatedAt.IsZero() {
-		made.Lifetime = c.ExpiresAt.Sub(c.CreatedAt).Round(time.Second)
+		made.Lifetime = c.ExpiresAt.Sub(c.CreatedAt).Round(time.Minute) // C1 may stamp both at other moments
 	}
+	if o.owner.ServicePrincipalID == "" {
+		return made
+	}
+	if made.Lifetime <= 0 {
+		made.Lifetime = ordinaryOwnLife
+	}
+	made.Lifetime = min(max(made.Lifetime, shortestOwnLife), longestOwnLife)
 	return made
 }
 

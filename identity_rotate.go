@@ -78,7 +78,7 @@ func notRotated(err error) error {
 // makeIdentity has C1 make a new credential and proves that it works before anything
 // relies on it. One that does not is ended.
 func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
-	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, like(o.old, t.state.Attempt.ID))
+	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, o.own.like(o.old, t.state.Attempt.ID))
 	if err != nil {
 		return nil, err
 	}

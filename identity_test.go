@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
@@ -146,6 +147,24 @@ func clientIDs(m map[string]c1test.OwnCredential) []string {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+func TestTheNewCredentialLivesAsLongAsC1LetsIt(t *testing.T) {
+	t.Parallel()
+	made := func(owner c1api.Owner, life time.Duration) time.Duration {
+		c := &c1api.OwnCredential{CreatedAt: time.Unix(1e9, 7)}
+		if life > 0 {
+			c.ExpiresAt = time.Unix(1e9, 0).Add(life)
+		}
+		return (&ownCredentials{owner: owner}).like(c, "id").Lifetime
+	}
+	service, person := c1api.Owner{ServicePrincipalID: "sp"}, c1api.Owner{}
+	require.Equal(t, 30*day, made(service, 30*day))
+	require.Equal(t, 30*day, made(service, 30*day-time.Hour))
+	require.Equal(t, 90*day, made(service, 0))
+	require.Equal(t, 180*day, made(service, 181*day))
+	require.Equal(t, time.Duration(0), made(person, 0))
+	require.Equal(t, day, made(person, day))
 }
 
 func TestAPersonalCredentialThatNeverExpiresIsRotatedToOne(t *testing.T) {
