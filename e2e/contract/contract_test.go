@@ -80,6 +80,29 @@ func callEverything(ctx context.Context, client *c1api.Client, connector c1test.
 	return errs
 }
 
+// manageOwn has a client make and end a credential of its own identity.
+func manageOwn(ctx context.Context, client *c1api.Client, id c1test.Identity) map[string]error {
+	errs := map[string]error{}
+	who, err := client.Introspect(ctx)
+	if err != nil {
+		return map[string]error{"introspect": err}
+	}
+	owner, err := c1api.OwnerOf(id.ClientID, who)
+	errs["owner"] = err
+	made, _, err := client.CreateOwnCredential(ctx, owner, c1api.NewCredential{
+		DisplayName: "made", Lifetime: 30 * 24 * time.Hour, AllowSourceCIDRs: []string{"127.0.0.0/8"},
+	})
+	if err != nil {
+		return map[string]error{"create": err}
+	}
+	_, errs["list"] = client.OwnCredentials(ctx, owner)
+	_, errs["get"] = client.OwnCredential(ctx, owner, made.ID)
+	for _, again := range []string{"end", "end again"} {
+		_, errs[again] = client.EndOwnCredential(ctx, owner, made.ID)
+	}
+	return errs
+}
+
 // lookForWhatIsGone asks for evidence, which takes further requests.
 func lookForWhatIsGone(ctx context.Context, client *c1api.Client, c1 *c1test.Tenant) map[string]error {
 	gone := map[string]error{}
@@ -118,6 +141,12 @@ func TestClientAndEmulatorKeepTheContract(t *testing.T) {
 	}
 	for what, err := range lookForWhatIsGone(ctx, f.client(t, f.c1.Identity()), f.c1) {
 		assert.NoError(t, err, what)
+	}
+	for _, options := range [][]c1test.IdentityOption{{c1test.DisplayName("vault")}, {c1test.PersonalClient()}} {
+		id := f.c1.NewIdentity(options...)
+		for op, err := range manageOwn(ctx, f.client(t, id), id) {
+			assert.NoError(t, err, op)
+		}
 	}
 	f.callWhatTheClientDoesNot(t)
 	f.manageOwnCredentials(t)
