@@ -121,6 +121,14 @@ func TestRotateRootReplacesTheMountsCredentialByOneLikeIt(t *testing.T) {
 			require.Equal(t, before.ExpiresAt.Sub(before.CreatedAt), made.ExpiresAt.Sub(made.CreatedAt))
 			require.Equal(t, rfc3339(made.ExpiresAt), resp.Data["expires_at"])
 
+			found := e.write("lookup", "client_id", made.ClientID).Data
+			require.Equal(t, "identity", found["kind"])
+			require.Equal(t, true, found["current"])
+			require.Equal(t, "approle-billing", found["display_name"])
+			require.Contains(t, e.logs.String(), "rotated: target=\"the mount's identity\"")
+			e.b.work.wg.Wait()
+			require.True(t, slices.ContainsFunc(e.events.Events, func(event logical.MockEvent) bool { return event.Type == "c1/identity-rotate" }))
+
 			// The one before works for the grace period, and then no more.
 			require.Equal(t, rfc3339(e.clock.now().Add(time.Hour)), resp.Data["previous_ends_at"])
 			require.Len(t, e.own(id), 2)

@@ -67,7 +67,7 @@ func lookupFields() map[string]*framework.FieldSchema {
 		return &framework.FieldSchema{Type: framework.TypeString, Description: description}
 	}
 	return map[string]*framework.FieldSchema{
-		"kind":               text("connector or decoy."),
+		"kind":               text("connector, decoy, or identity: the mount's own credential."),
 		"app_id":             text("C1's ID of the app (connectors)."),
 		"connector_id":       text("C1's ID of the connector (connectors)."),
 		"decoy_id":           text("C1's ID of the decoy (decoys)."),

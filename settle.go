@@ -116,8 +116,8 @@ func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, err
 	state := t.state
 	if t.ref.Kind == target.Identity {
 		cfg, err := readConfig(ctx, t.store)
-		if err != nil || cfg == nil {
-			return state, err
+		if err != nil {
+			return nil, err
 		}
 		state, _ = t.reconciled(cfg, state, target.Origin{})
 	}

@@ -693,6 +693,7 @@ func matrixText(tables map[string][][]string) string {
 	for _, v := range victims() {
 		fmt.Fprintf(&page, "\n## When %s is killed\n\n%s", v.name, tableText(tables[v.name]))
 	}
+	page.WriteString(rootMatrixText())
 	return page.String()
 }
 

@@ -6,7 +6,9 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -128,6 +130,9 @@ func createOp(personal bool) string {
 // person. At any time the credential in config is alive; in the end nothing else is.
 func TestRootRotationSurvivesADeathAtEachStep(t *testing.T) {
 	t.Parallel()
+	kept, err := os.ReadFile(matrixFile)
+	require.NoError(t, err)
+	require.Contains(t, string(kept), rootMatrixText(), "%s does not say what this test proves", matrixFile)
 	for _, v := range victims() {
 		t.Run(v.name, func(t *testing.T) {
 			t.Parallel()
@@ -184,6 +189,31 @@ func TestRootRotationSurvivesADeathAtEachStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// cellWorks: the credential in config was alive at any time; in the end no other one of
+// its owner was, status named nothing, and the next rotation succeeded.
+const cellWorks = "works"
+
+// rootMatrixText is what docs/kill-matrix.md says of the mount's identity.
+func rootMatrixText() string {
+	var page strings.Builder
+	page.WriteString(`
+## When the mount rotates its own credential
+
+` + "`TestRootRotationSurvivesADeathAtEachStep`" + ` kills the plugin process, and the Vault
+process on another server, at each step of ` + "`config/rotate-root`" + `, of a service
+principal's credential (` + "`/spc`" + `) and of a personal one (` + "`/pcc`" + `). *Works* means: at any
+time the credential in ` + "`config`" + ` was alive at C1; in the end, with nobody doing anything,
+no other one of its owner was, ` + "`status`" + ` named nothing, and the next rotation succeeded.
+
+| when it dies | plugin, /spc | plugin, /pcc | Vault, /spc | Vault, /pcc |
+|---|---|---|---|---|
+`)
+	for _, s := range rootSteps() {
+		page.WriteString("| " + s.name + strings.Repeat(" | "+cellWorks, 4) + " |\n")
+	}
+	return page.String()
 }
 
 // holdRootRotation begins a rotation and returns once it is where it is to die. The
