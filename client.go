@@ -15,6 +15,7 @@ import (
 
 // session is the stored config with the client that was built from it.
 type session struct {
+	unprintable
 	config *config
 	client *c1api.Client
 }

@@ -6,6 +6,7 @@ package c1
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"regexp"
 	"strings"
@@ -85,6 +86,12 @@ func configDefaults() config {
 
 		PluginIdentityTokenParams: pluginidentityutil.PluginIdentityTokenParams{IdentityTokenTTL: defaultIdentityTokenTTL},
 	}
+}
+
+// Format implements fmt.Formatter: a config is known by its identity and tenant, and
+// prints no secret, whatever the verb.
+func (c config) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "config{%s at %s}", c.ClientID, c.tenant()) // as fmt itself, there is nobody to tell
 }
 
 // settleTime is how long after its start C1 may still commit a request.

@@ -37,6 +37,11 @@ type material struct {
 	identity *config    // that is to be stored, of the mount's identity
 }
 
+// Format implements fmt.Formatter: without the secret, whatever the verb.
+func (m material) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "material{%s %s}", m.CredentialID, m.ClientID) // as fmt itself, there is nobody to tell
+}
+
 // connectorMaterial puts C1's answer in the form in which it is vended.
 func connectorMaterial(ref target.Ref, c *c1api.ConnectorCredential) *material {
 	fingerprint := fingerprintOf(c.ClientSecret)

@@ -19,6 +19,7 @@ import (
 
 // order is one rotation that is asked for.
 type order struct {
+	unprintable
 	session *session
 	origin  target.Origin
 	// bind is the binding under which it is rotated; nil when there is none.

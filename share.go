@@ -13,6 +13,7 @@ import (
 // sharedRotation is one rotation of a scheduled binding, shared by all callers who
 // ask for one before C1 has answered.
 type sharedRotation struct {
+	unprintable
 	done chan struct{}
 	err  error         // set before done is closed
 	t    *target.State // the state as it was stored then

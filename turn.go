@@ -15,6 +15,7 @@ import (
 // turn is the right to change one target, which one caller has at a time. All that
 // changes a state hangs on it: nobody can rotate without.
 type turn struct {
+	unprintable
 	*backend
 	ref     target.Ref
 	name    string          // of the target in storage

@@ -3,7 +3,10 @@
 
 package target
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Terms are what config and binding ask of a target.
 type Terms struct {
@@ -30,6 +33,11 @@ type Result struct {
 	Warning      string
 	Material     map[string]any // for the readers of a scheduled binding
 	EndsAt       time.Time      // when the engine ends it at the latest; zero: never
+}
+
+// Format implements fmt.Formatter: without the material, whatever the verb.
+func (r Result) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "result{%s %s %s}", r.Outcome, r.CredentialID, r.ClientID) // as fmt itself, there is nobody to tell
 }
 
 // Begin opens an attempt, which C1 can commit until commitBy. An older open attempt

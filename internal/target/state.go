@@ -110,6 +110,11 @@ type Credential struct {
 	Material map[string]any `json:"material,omitempty"`
 }
 
+// Format implements fmt.Formatter: without the material, whatever the verb.
+func (c Credential) Format(s fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(s, "credential{%s %s}", c.CredentialID, c.ClientID) // as fmt itself, there is nobody to tell
+}
+
 // Retirement is a vended credential whose end is planned.
 type Retirement struct {
 	Version      int       `json:"version"`                 // below 0: of what nobody has stored
