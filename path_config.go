@@ -384,6 +384,10 @@ that) and keeps the fields it does not name, with one exception: a write that
 changes or clears client_id, url, tenant_domain or ca_cert must carry the
 secret.
 
+With root_rotation_period or root_rotation_schedule the mount replaces its own
+credential at C1, as config/rotate-root does at once. A client_id that ends with
+/wfe logs in by workload federation, without a client_secret.
+
 While bindings or pending retirements exist the tenant cannot be changed and
 the configuration cannot be deleted.
 
