@@ -84,7 +84,7 @@ func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
 	}
 	cfg := o.session.config.copied()
 	cfg.ClientID, cfg.ClientSecret = made.ClientID, secret
-	if err := t.prove(ctx, cfg, o.own.who); err != nil {
+	if err := t.prove(ctx, o, cfg); err != nil {
 		ctx, cancel := o.session.bound(context.WithoutCancel(ctx))
 		defer cancel()
 		why, failed := o.session.client.EndOwnCredential(ctx, o.own.owner, made.ID)
@@ -101,7 +101,11 @@ func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
 
 // prove logs in with a new credential, and reports an error unless it may do what the
 // one before may.
-func (t *turn) prove(ctx context.Context, cfg *config, before *c1api.Introspection) error {
+func (t *turn) prove(ctx context.Context, o *order, cfg *config) error {
+	if used := o.session.config; cfg.tenant() != used.tenant() || cfg.use() != used.use() {
+		return errors.New("its client ID is of another tenant or kind")
+	}
+	before := o.own.who
 	client, err := t.newClient(cfg)
 	if err != nil {
 		return err

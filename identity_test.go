@@ -290,6 +290,19 @@ func TestACredentialThatDoesLessIsNotTakenAndIsEnded(t *testing.T) {
 	require.Equal(t, []string{id.ClientID}, clientIDs(e.own(id)))
 }
 
+func TestAClientIDOfAnotherTenantOrKindIsNotTaken(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	id := e.c1.NewIdentity(c1test.ExpiresIn(90 * day))
+	e.configureAs(id)
+	for _, odd := range []string{"calm-otter-1@acme.conductor.one/pcc", "calm-otter-1@acme.conductor.one/wfe"} {
+		e.c1.AddFault(c1test.Fault{Op: c1test.OpCreateServicePrincipalCredential, Times: 1, Set: map[string]any{"credential.clientId": odd}})
+		require.Contains(t, e.refused(logical.UpdateOperation, "config/rotate-root", nil).message, "of another tenant or kind")
+		require.Equal(t, id.ClientID, e.works())
+		require.Equal(t, []string{id.ClientID}, clientIDs(e.own(id)))
+	}
+}
+
 func TestAnIdentityThatMayNotReplaceItselfIsToldSo(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{c1test.OpListServicePrincipalCredentials, c1test.OpCreateServicePrincipalCredential} {
