@@ -6,6 +6,7 @@ package c1
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
@@ -84,6 +85,10 @@ func (b *backend) identityWritten(ctx context.Context, before, cfg *config, o ta
 		defer t.release()
 		var next *target.State
 		next, left = t.reconciled(cfg, t.state, o)
+		if a := next.Attempt; a != nil {
+			left = append(left, fmt.Sprintf("perhaps a credential whose name ends with %q, of a rotation whose outcome is not known; it is looked for at %s, and ended if this identity may",
+				strings.TrimSpace(tagOf(a.ID)), rfc3339(a.NextTry)))
+		}
 		if before != nil && before.RootRotation != cfg.RootRotation && next.Scheduled {
 			next = next.Rescheduled(b.now(), cfg.RootRotation)
 		}

@@ -455,6 +455,26 @@ func TestAConfigWrittenByHandWins(t *testing.T) {
 	e.settlesItsIdentity(id)
 }
 
+func TestAConfigWrittenByHandDuringARotationOfUnknownOutcomeSaysWhatMayBeAlive(t *testing.T) {
+	t.Parallel()
+	e, id := ownMount(t)
+	e.c1.AddFault(c1test.Fault{Op: c1test.OpCreateServicePrincipalCredential, DropAfter: true, Times: 1})
+	require.Equal(t, http.StatusConflict, e.refused(logical.UpdateOperation, "config/rotate-root", nil).status)
+	f := e.refused(logical.UpdateOperation, "config/rotate-root", nil)
+	require.Equal(t, http.StatusConflict, f.status)
+	require.Contains(t, f.message, "is not known yet")
+	mine := e.c1.NewIdentity(c1test.Beside(id), c1test.ExpiresIn(60*day))
+	resp := e.configureAs(mine)
+	require.Contains(t, resp.Warnings[0], "[vault "+e.state(identityRef).Attempt.ID+"]")
+	require.Len(t, e.own(id), 3)
+	for range 3 {
+		e.after(2 * time.Minute)
+		require.Equal(t, mine.ClientID, e.works())
+	}
+	require.ElementsMatch(t, []string{id.ClientID, mine.ClientID}, clientIDs(e.own(id)), "what nobody stored is ended, what others wrote stays")
+	require.Equal(t, mine.ClientID, e.state(identityRef).Current.ClientID)
+}
+
 func TestAConfigThatIsDeletedSaysWhatItLeaves(t *testing.T) {
 	t.Parallel()
 	e, id := ownMount(t)

@@ -116,7 +116,7 @@ func (s *State) Forgotten(now time.Time) (n *State, left []string) {
 		left = append(left, "credential "+r.CredentialID+", whose end was planned")
 	}
 	if a := s.Attempt; a != nil {
-		left = append(left, "perhaps a credential whose name ends with "+a.ID+", of an attempt whose outcome is not known")
+		left = append(left, "perhaps a credential whose name ends with "+a.ID+"], of an attempt whose outcome is not known")
 		n.add(Record{Origin: a.Origin, Outcome: OutcomeSuperseded, FinishedAt: now, Error: a.unknown()})
 	}
 	n.unschedule()
