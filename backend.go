@@ -109,6 +109,7 @@ func newBackend(version string, s seams) *backend {
 			b.pathsDecoyCreds(),
 			b.pathsLookup(),
 			b.pathsStatus(),
+			b.pathsCheck(),
 		),
 		Secrets: []*framework.Secret{
 			b.secretConnectorCreds(),

@@ -353,21 +353,9 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 	return nil
 }
 
-// verifyTarget looks the target up at C1 and returns a decoy as C1 shows it. A
-// refusal of this read alone is only a warning: the right to rotate is another.
+// verifyTarget looks the target up at C1 before its binding is stored.
 func (b *backend) verifyTarget(ctx context.Context, s *session, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	if ref.Kind == target.Decoy {
-		if decoy, err = s.client.GetDecoy(ctx, ref.DecoyID); err == nil && decoy.Disabled {
-			warning = "the decoy is disabled at C1: nobody who uses it raises a finding"
-		}
-	} else {
-		_, err = s.client.GetConnector(ctx, ref.AppID, ref.ConnectorID)
-	}
-	if c1api.IsReason(err, c1api.ReasonForbidden) {
-		return nil, fmt.Sprintf("could not check that the %s exists: %s", ref, err), nil
-	}
+	decoy, warning, err = s.lookUp(ctx, ref)
 	if err != nil {
 		e := fromC1(err)
 		return nil, "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)

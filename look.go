@@ -53,6 +53,24 @@ func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*ta
 	return next, goOn, nil
 }
 
+// lookUp asks C1 for a binding's target, and returns a decoy as C1 shows it. A refusal
+// of this read alone is only a warning: the right to rotate is another.
+func (s *session) lookUp(ctx context.Context, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	if ref.Kind == target.Decoy {
+		if decoy, err = s.client.GetDecoy(ctx, ref.DecoyID); err == nil && decoy.Disabled {
+			warning = "the decoy is disabled at C1: nobody who uses it raises a finding"
+		}
+	} else {
+		_, err = s.client.GetConnector(ctx, ref.AppID, ref.ConnectorID)
+	}
+	if c1api.IsReason(err, c1api.ReasonForbidden) {
+		return nil, fmt.Sprintf("could not check that the %s exists: %s", ref, err), nil
+	}
+	return decoy, warning, err
+}
+
 // see asks C1 for what was vended last.
 func see(ctx context.Context, client *c1api.Client, t *target.State) (target.Seen, *c1api.Decoy, error) {
 	why := "somebody else rotated it, or Vault was restored from an older snapshot"

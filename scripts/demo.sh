@@ -280,6 +280,8 @@ shows '"display_name": "token-app"'
 run "$cli read -format=json c1/decoys/bait/history"
 shows "$planted"
 run "$cli read c1/status"
+run "VAULT_BIN=\$(command -v $cli) $repo/scripts/doctor.sh -binary plugins/vault-plugin-c1"
+shows '^nothing is wrong$'
 
 bold "The audit log tells what was vended, and shows no secret"
 run "grep -F '\"path\":\"c1/connector-creds/github\"' $logs/audit.log | grep -oE '\"(client_secret|fingerprint_sha256)\":\"[^\"]*\"'"

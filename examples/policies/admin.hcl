@@ -26,6 +26,10 @@ path "c1/status" {
   capabilities = ["read"]
 }
 
+path "c1/check" {
+  capabilities = ["update"]
+}
+
 # Install, tune, upgrade.
 path "sys/mounts/c1" {
   capabilities = ["create", "read", "update", "delete"]

@@ -1,0 +1,88 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package e2e
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/vault/api"
+	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
+	"github.com/c1-community/vault-plugin-c1/internal/c1test"
+)
+
+// doctor runs scripts/doctor.sh for a mount, and returns what it says and whether all
+// is well.
+func doctor(t *testing.T, e *vaulttest.Engine, token string, args ...string) (says string, well bool) {
+	t.Helper()
+	script, err := filepath.Abs(filepath.Join("..", "scripts", "doctor.sh"))
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), script, append(args, e.Mount)...)
+	cmd.Env = append(os.Environ(), "VAULT_BIN="+pinnedVault(t), "VAULT_ADDR="+e.Addr(), "VAULT_TOKEN="+token)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil {
+		require.ErrorAs(t, err, &exit, string(out))
+		require.Equal(t, 1, exit.ExitCode(), string(out))
+	}
+	return string(out), !errors.As(err, &exit)
+}
+
+func TestTheDoctorFindsWhatOnlyTheOutsideSees(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{})
+	bindExamples(e)
+	binary := filepath.Join(e.Dir(), "plugins", vaulttest.PluginName)
+	tune := func(keys ...string) {
+		t.Helper()
+		require.NoError(t, e.Root.Sys().TuneMount(e.Mount, api.MountConfigInput{AuditNonHMACResponseKeys: keys}))
+	}
+	says, well := doctor(t, e, e.Root.Token(), "-binary", binary)
+	require.True(t, well, says)
+	require.Contains(t, says, "warning  audit: fingerprint_sha256 is not shown in clear")
+	tune("fingerprint_sha256")
+	says, well = doctor(t, e, e.Root.Token(), "-binary", binary)
+	require.True(t, well, says)
+	require.Contains(t, says, "nothing is wrong")
+	require.NotContains(t, says, "warning")
+
+	// With what the script says that its token needs, and no more.
+	token := tokenFor(t, e.Server, "doctor", `
+path "sys/mounts/c1" { capabilities = ["read"] }
+path "sys/plugins/catalog/secret/*" { capabilities = ["read", "sudo"] }
+path "c1/check" { capabilities = ["update"] }`)
+	says, well = doctor(t, e, token, "-binary", binary)
+	require.True(t, well, says)
+
+	tune("fingerprint_sha256", "client_secret")
+	other := filepath.Join(t.TempDir(), "other")
+	require.NoError(t, os.WriteFile(other, []byte("another binary"), 0o600))
+	gone := e.Tenant.NewConnector("gone")
+	e.BindConnector(e.Mount, "gone", gone, nil)
+	e.Tenant.DeleteConnector(gone)
+	says, well = doctor(t, e, token, "-binary", other)
+	require.False(t, well, says)
+	require.Contains(t, says, "client_secret is shown in clear in the audit log")
+	require.Contains(t, says, "Vault will not start it again")
+	require.Contains(t, says, "error    connectors/gone: ")
+	require.Contains(t, says, "cure: if it is gone at C1, delete the binding")
+	tune("fingerprint_sha256")
+	_, err := e.Root.Logical().Delete(e.Path("connectors/gone"))
+	require.NoError(t, err)
+
+	// All pages are looked at.
+	for i := range 120 {
+		name := string(rune('a'+i%26)) + string(rune('a'+i/26))
+		e.BindConnector(e.Mount, "many-"+name, e.Tenant.NewConnector(name), object{"verify": false})
+	}
+	before := e.Tenant.Requests(c1test.OpGetConnector)
+	says, well = doctor(t, e, token)
+	require.True(t, well, says)
+	require.Equal(t, 121, e.Tenant.Requests(c1test.OpGetConnector)-before)
+}
