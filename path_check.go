@@ -203,7 +203,7 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 			if path <= after {
 				continue
 			}
-			if c.checked == limit || ctx.Err() != nil {
+			if c.checked == limit || timeIsUp(ctx) {
 				c.next = c.lastOf(after)
 				return nil
 			}
@@ -222,6 +222,8 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 	c.next = ""
 	return nil
 }
+
+func timeIsUp(ctx context.Context) bool { return ctx.Err() != nil }
 
 func (c *checkup) lastOf(after string) string {
 	if c.next == "" {

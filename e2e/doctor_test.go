@@ -41,7 +41,7 @@ func TestTheDoctorFindsWhatOnlyTheOutsideSees(t *testing.T) {
 	binary := filepath.Join(e.Dir(), "plugins", vaulttest.PluginName)
 	tune := func(keys ...string) {
 		t.Helper()
-		require.NoError(t, e.Root.Sys().TuneMount(e.Mount, api.MountConfigInput{AuditNonHMACResponseKeys: keys}))
+		require.NoError(t, e.Root.Sys().TuneMountAllowNil(e.Mount, api.TuneMountConfigInput{AuditNonHMACResponseKeys: &keys}))
 	}
 	says, well := doctor(t, e, e.Root.Token(), "-binary", binary)
 	require.True(t, well, says)

@@ -2,6 +2,7 @@
 # shellcheck shell=bash
 
 # plugin_version is what the plugin says its version is: Vault refuses another.
+# shellcheck disable=SC2034 # for the scripts that take this one in
 plugin_version=$(sed 's/ *$//' VERSION)
 
 # about prints what a binary is, "Vault v1.21.1" or "OpenBao v2.6.2", by what it

@@ -34,6 +34,13 @@ say() {
 # value prints the first value of a field of JSON on standard input, without quotes.
 value() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" | head -n 1; }
 
+# text prints the whole text of a field on one line of JSON.
+text() {
+  local text=${1#*: \"}
+  text=${text%,}
+  printf '%s\n' "${text%\"}"
+}
+
 about=$("$cli" read -format=json "sys/mounts/$mount") || {
   echo "there is no mount at $mount/, or the token may not read sys/mounts/$mount" >&2
   exit 2
@@ -79,8 +86,8 @@ while :; do
   while IFS= read -r line; do
     case $line in
     *'"about":'*) item_about=$(value about <<<"$line") ;;
-    *'"cure":'*) item_cure=$(sed 's/^ *"cure": *"\(.*\)",\{0,1\}$/\1/' <<<"$line") ;;
-    *'"finding":'*) item_finding=$(sed 's/^ *"finding": *"\(.*\)",\{0,1\}$/\1/' <<<"$line") ;;
+    *'"cure":'*) item_cure=$(text "$line") ;;
+    *'"finding":'*) item_finding=$(text "$line") ;;
     *'"severity":'*) say "$(value severity <<<"$line")" "$item_about" "$item_finding" "$item_cure" ;;
     esac
   done <<<"$found"
