@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -53,7 +54,7 @@ func TestTheSearchForSecretsFindsThem(t *testing.T) {
 func TestTheAuditLogTellsWhatWasVendedWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	e := vaulttest.OnShared(t)
-	_, stderr, code := e.CLI("", append(documentedTuning(t), e.Mount)...)
+	_, stderr, code := e.CLI("", append(documentedTuning(t, 0), e.Mount)...)
 	require.Zero(t, code, stderr)
 	e.BindConnector(e.Mount, "github", e.Tenant.Connector(), nil)
 	vended := e.MustWrite("connector-creds/github", object{"placement": "host-7"})
@@ -77,14 +78,73 @@ func TestTheAuditLogTellsWhatWasVendedWithoutSecrets(t *testing.T) {
 	require.Len(t, entry.Response.Data, len(vended.Data))
 }
 
-// documentedTuning returns the command of docs/operations.md that names the keys
+func TestTheAuditLogOfAMountWithDecoysGivesNoBaitAway(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.OnShared(t)
+	_, stderr, code := e.CLI("", append(documentedTuning(t, 1), e.Mount)...)
+	require.Zero(t, code, stderr)
+	bindExamples(e)
+	began := len(e.AuditLog())
+	bait := e.MustWrite("decoy-creds/bait", object{"placement": "web-1:/srv/app/.env"}).Data
+	e.MustRead("decoys/bait")
+	e.MustWrite("lookup", object{"fingerprint_sha256": bait["fingerprint_sha256"]})
+	e.MustWrite("lookup", object{"decoy_id": bait["decoy_id"]})
+	log := e.AuditLog()[began:]
+	require.Contains(t, log, e.Path("decoy-creds/bait"))
+	for _, telling := range []any{
+		bait["client_id"], bait["fingerprint_sha256"], bait["decoy_id"], bait["display_name"], "web-1:/srv/app/.env",
+	} {
+		require.NotEmpty(t, telling)
+		require.NotContains(t, log, `"`+telling.(string)+`"`)
+	}
+	vended := e.MustRead("connector-creds/github").Data
+	log = e.AuditLog()[began:]
+	for _, field := range []string{"app_id", "connector_id", "credential_id", "created_at"} {
+		require.Contains(t, log, `"`+field+`":"`+vended[field].(string)+`"`)
+	}
+	require.NotContains(t, log, `"`+vended["client_id"].(string)+`"`)
+}
+
+// TestAQuotaOfVaultsHoldsAGreedyCallerBack runs the commands that the operations guide
+// gives for it.
+func TestAQuotaOfVaultsHoldsAGreedyCallerBack(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{})
+	e.BindConnector(e.Mount, "okta", e.Tenant.Connector(), object{"rotate_on": "schedule"})
+	e.BindConnector(e.Mount, "hr", e.Tenant.NewConnector("HR"), object{"rotate_on": "schedule"})
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "operations.md"))
+	require.NoError(t, err)
+	commands := regexp.MustCompile(`(?m)^vault (write sys/quotas/.*)$`).FindAllStringSubmatch(string(doc), -1)
+	require.Len(t, commands, 2)
+	for _, command := range commands {
+		_, stderr, code := e.CLI("", strings.Fields(command[1])...)
+		require.Zero(t, code, stderr)
+	}
+	client := e.Client(e.Root.Token())
+	client.SetMaxRetries(0)
+	held := 0
+	for range 100 {
+		if _, err := client.Logical().Read(e.Path("connector-creds/okta")); err != nil {
+			requireRefused(t, err, 429)
+			held++
+		}
+	}
+	require.Positive(t, held)
+	require.NotEmpty(t, e.MustRead("connector-creds/hr").Data["client_id"], "others are not held back")
+}
+
+// documentedTuning returns the n-th command of docs/operations.md that names the keys
 // which are safe in clear, without "vault" and the mount.
-func documentedTuning(t *testing.T) []string {
+func documentedTuning(t *testing.T, n int) []string {
 	t.Helper()
 	doc, err := os.ReadFile(filepath.Join("..", "docs", "operations.md"))
 	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(doc), "vault secrets tune \\\n")
-	require.True(t, found)
+	rest := string(doc)
+	for range n + 1 {
+		var found bool
+		_, rest, found = strings.Cut(rest, "vault secrets tune \\\n")
+		require.True(t, found)
+	}
 	command, _, found := strings.Cut(rest, " \\\n  c1\n")
 	require.True(t, found)
 	return append([]string{"secrets", "tune"}, strings.Fields(strings.ReplaceAll(command, "\\\n", " "))...)

@@ -8,7 +8,7 @@
 # can be reached from here. Uses the `vault` or `bao` that VAULT_BIN names, else one from
 # PATH, with its usual environment (VAULT_ADDR, VAULT_TOKEN, or BAO_…). The token needs
 # `read` on sys/mounts/MOUNT, `read` and `sudo` on sys/plugins/catalog/secret/*, `update` on
-# MOUNT/check. Ends with 1 if something is wrong. Needs bash, coreutils, grep and sed.
+# MOUNT/check, and `list` on MOUNT/decoys if it shall look there. Ends with 1 if something is wrong. Needs bash, coreutils, grep and sed.
 set -euo pipefail
 
 binary=
@@ -70,9 +70,10 @@ if [[ -n $binary ]]; then
 fi
 
 audited=$(sed -n '/"audit_non_hmac_response_keys": *\[/,/\]/p' <<<"$about" | tr -d ' \n')
-if [[ $audited != *'"fingerprint_sha256"'* ]]; then
-  say warning audit "fingerprint_sha256 is not shown in clear, so that the audit log alone does not tell whose copy a finding names" \
-    "vault secrets tune -audit-non-hmac-response-keys=fingerprint_sha256 $mount (see docs/operations.md, Audit)"
+decoys=$("$cli" list -format=json "$mount/decoys" 2>/dev/null | grep -c '"' || true)
+if ((decoys > 0)) && grep -qE '"(fingerprint_sha256|client_id)"' <<<"$audited"; then
+  say warning audit "this mount has decoys, and fingerprint_sha256 or client_id is shown in clear: whoever reads the audit log can tell bait from the real thing" \
+    "tune the mount with the shorter list in docs/operations.md, Audit"
 fi
 for key in client_secret access_token; do
   if grep -qE "\"$key\"" <<<"$audited"; then
