@@ -40,7 +40,7 @@ func (b *backend) pathsCheck() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "check$",
 		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "check",
+			OperationPrefix: operationPrefix, OperationVerb: "check", OperationSuffix: "mount",
 		},
 		Fields: map[string]*framework.FieldSchema{
 			"after": {Type: framework.TypeString, Description: "Go on after this binding: next of the call before. With it, the mount itself is not checked again."},
@@ -60,7 +60,8 @@ func (b *backend) pathsCheck() []*framework.Path {
 						"roles":    {Type: framework.TypeStringSlice, Required: true, Description: "The roles of the mount's identity at C1."},
 					},
 				}}},
-				ForwardPerformanceStandby: true, // the node that acts is the one to be checked
+				// The node that acts is the one to be checked.
+				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 			},
 		},
 		HelpSynopsis: "Find out what does not work, or soon will not, and the cure.",
