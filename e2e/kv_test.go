@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -299,6 +300,21 @@ func TestTheKVCommandsReadAsOnAKVMount(t *testing.T) {
 	token := tokenFor(t, e.Server, "okta-reader", `path "c1/data/connector-creds/okta" { capabilities = ["read"] }`)
 	_, stderr, code = e.CLIAs(token, "", "kv", "get", "-mount=c1", "connector-creds/okta")
 	require.Zero(t, code, stderr)
+}
+
+// An Agent asks for a mount's version too, but takes kv alone for KV.
+func TestVaultAgentReadsThePlainPathOfAMountThatSaysVersion2(t *testing.T) {
+	t.Parallel()
+	e := vaulttest.New(t, vaulttest.Options{})
+	bindScheduled(e, "okta", e.Tenant.Connector(), object{"rotation_period": "24h"})
+	sayVersion2(t, e)
+	dir := agentsOf(t, e, "agent-schedule", "c1-fleet")()
+	e.StartAgent(dir)
+	file := filepath.Join(dir, "out", "connector.env")
+	vaulttest.Eventually(t, patience, func() error { return follow(t, e, file, map[string]int{}) })
+	rendered, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Contains(t, string(rendered), "# Version 1, rotated at")
 }
 
 // Who may read by one of the ways may not by another.
