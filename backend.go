@@ -107,6 +107,7 @@ func newBackend(version string, s seams) *backend {
 			b.pathsDecoys(),
 			b.pathsConnectorCreds(),
 			b.pathsDecoyCreds(),
+			b.pathsKV(),
 			b.pathsLookup(),
 			b.pathsStatus(),
 			b.pathsCheck(),

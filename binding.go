@@ -46,6 +46,11 @@ type binding struct {
 	Schedule    target.Schedule `json:"schedule,omitzero"`
 	GracePeriod time.Duration   `json:"grace_period,omitempty"` // 0: C1 decides
 
+	// What the KV API shows, with rotate_on=schedule: fields of the material by names
+	// of the owner's own, or by those of a preset.
+	Keys       map[string]string `json:"keys,omitempty"`
+	KeysPreset string            `json:"keys_preset,omitempty"`
+
 	// Of decoys.
 	CheckPeriod time.Duration `json:"check_period,omitempty"` // 0: the mount's
 	Annotate    bool          `json:"annotate,omitempty"`
@@ -136,5 +141,6 @@ func (b *backend) lockBinding(ctx context.Context, k target.Kind, name string) (
 func (b *binding) copied() *binding {
 	c := *b
 	c.Metadata = maps.Clone(b.Metadata)
+	c.Keys = maps.Clone(b.Keys)
 	return &c
 }

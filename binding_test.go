@@ -33,7 +33,7 @@ func TestBindingRoundTrip(t *testing.T) {
 	require.Equal(t, map[string]any{
 		"app_id": ref.AppID, "connector_id": ref.ConnectorID, "rotate_on": "read",
 		"cooldown": int64(60), "wrap_ttl": int64(90), "ttl": int64(600), "max_ttl": int64(3600), "on_lease_end": "keep",
-		"metadata": map[string]string{"team": "people"}, "state": "ready", "problems": []string{}, "version": 0,
+		"metadata": map[string]string{"team": "people"}, "keys": map[string]string{}, "keys_preset": "", "state": "ready", "problems": []string{}, "version": 0,
 		"last_rotation": "", "credential_id": "", "fingerprint_sha256": "", "live_leases": 0,
 		"rotation_period": int64(0), "rotation_schedule": "", "next_rotation": "", "grace_period": int64(0),
 	}, got)
@@ -104,6 +104,8 @@ func TestBadBindingIsRefusedByNameAndAsksC1Nothing(t *testing.T) {
 		"absurd cooldown":         {"connectors/a", []any{"cooldown", "99999h"}, "cooldown"},
 		"absurd wrap_ttl":         {"connectors/a", []any{"wrap_ttl", "99999h"}, "wrap_ttl"},
 		"lease end of the other":  {"connectors/a", []any{"on_lease_end", "rotate"}, "on_lease_end"},
+		"keys of a lease":         {"connectors/a", []any{"keys", map[string]any{"client_secret": "A"}}, "keys goes with rotate_on=schedule"},
+		"preset of a lease":       {"connectors/a", []any{"keys_preset", "baton"}, "keys_preset goes with rotate_on=schedule"},
 		"unknown field":           {"connectors/a", []any{"colour", "red"}, "colour"},
 		"field of the other kind": {"connectors/a", []any{"decoy_id", "x"}, "decoy_id"},
 		"metadata too long":       {"connectors/a", []any{"metadata", map[string]any{"k": long}}, "metadata"},

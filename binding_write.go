@@ -47,13 +47,8 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		return nil, err
 	}
 	if d.Get("verify").(bool) {
-		var warning string
-		w.decoy, warning, err = b.verifyTarget(ctx, w.session, bind.Ref)
-		if err != nil {
+		if err := b.verifyBinding(ctx, w); err != nil {
 			return nil, err
-		}
-		if warning != "" {
-			w.resp.AddWarning(warning)
 		}
 	}
 	t, err := b.storeBinding(ctx, w)
@@ -74,6 +69,9 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
 		if t.HasMaterial() {
 			w.resp.Data["version"] = t.Version
+			if _, err := bind.shown(t.Current.Material); err != nil { // who did not verify learns it now
+				w.resp.AddWarning(err.Error())
+			}
 		}
 		return w.resp, nil
 	}
@@ -231,13 +229,17 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
 		bind.Schedule, bind.GracePeriod = target.Schedule{}, 0
-		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation"); err != nil {
+		bind.Keys, bind.KeysPreset = nil, ""
+		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation", "keys", "keys_preset"); err != nil {
 			return nil, err
 		}
 		return bind, mergeLease(bind, d, k, leaseEnds)
 	case rotateOnSchedule:
 		bind.TTL, bind.MaxTTL, bind.OnLeaseEnd = 0, 0, ""
 		if err := refuseFields(d, bind.RotateOn, "ttl", "max_ttl", "on_lease_end"); err != nil {
+			return nil, err
+		}
+		if err := mergeKeys(bind, d); err != nil {
 			return nil, err
 		}
 		return bind, mergeSchedule(bind, d)
@@ -267,16 +269,6 @@ func refuseFields(d *framework.FieldData, rotateOn string, names ...string) erro
 		return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 	}
 	return nil
-}
-
-// named reports whether the caller gave a field a value other than its zero.
-func named(d *framework.FieldData, field string) (bool, error) {
-	if d.Schema[field].Type == framework.TypeDurationSecond {
-		value, _, err := durationOf(d, field)
-		return value != 0, err
-	}
-	v, given := d.GetOk(field)
-	return given && v != d.Schema[field].Type.Zero(), nil
 }
 
 // mergeLease takes what goes with a lease.
@@ -349,6 +341,21 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 			return err
 		}
 		*f.id = v.(string)
+	}
+	return nil
+}
+
+// verifyBinding looks the target up at C1, and checks the binding against what is there.
+func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
+	decoy, warning, err := b.verifyTarget(ctx, w.session, w.bind.Ref)
+	if err != nil {
+		return err
+	}
+	if warning != "" {
+		w.resp.AddWarning(warning)
+	}
+	if w.decoy = decoy; decoy != nil {
+		return w.bind.keysFit(materialTypeOf(decoy.Kind))
 	}
 	return nil
 }

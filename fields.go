@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,6 +98,24 @@ func validLabel(field, text string) error {
 func unseen(r rune) bool {
 	const textStyle, emojiStyle = '\uFE0E', '\uFE0F'
 	return r != textStyle && r != emojiStyle && !c1api.Visible(r)
+}
+
+// longestPage is the most names that a list may be asked for.
+const longestPage = 1_000_000
+
+func pageFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
+		"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
+	}
+}
+
+// listResponse is the schema of a list.
+func listResponse(of string) map[int][]framework.Response {
+	return map[int][]framework.Response{http.StatusOK: {{
+		Description: "The names, sorted.",
+		Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: of}},
+	}}}
 }
 
 // page returns the sorted names after one, at most limit of them (0 is all).

@@ -34,6 +34,8 @@ func (b *backend) checkInput(req *logical.Request) error {
 		switch {
 		case value == nil:
 			delete(req.Data, name) // null is "not named"
+		case field != nil && field.Type == framework.TypeKVPairs && value == "":
+			req.Data[name] = map[string]any{} // what the CLI makes of `metadata=`
 		case field == nil:
 			return refuse("unknown field %q; see `vault path-help` for the fields of this path", clip(name, 40))
 		case !fits(field.Type, value):
@@ -139,6 +141,20 @@ func durationOf(d *framework.FieldData, field string) (value time.Duration, give
 		return 0, true, refuse("%s: %s, not %s", field, errNotSeconds, value)
 	}
 	return value, true, nil
+}
+
+// named reports whether the caller gave a field a value other than its zero.
+func named(d *framework.FieldData, field string) (bool, error) {
+	switch d.Schema[field].Type {
+	case framework.TypeDurationSecond:
+		value, _, err := durationOf(d, field)
+		return value != 0, err
+	case framework.TypeKVPairs:
+		pairs, given := d.GetOk(field)
+		return given && len(pairs.(map[string]string)) > 0, nil
+	}
+	v, given := d.GetOk(field)
+	return given && v != d.Schema[field].Type.Zero(), nil
 }
 
 // setDuration takes a duration field, if given, within its bounds.

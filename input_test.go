@@ -25,7 +25,7 @@ func (e *engine) writes() map[string]map[string]any {
 		"connectors/leased": e.connectorData("cooldown", "3s", "wrap_ttl", "70s", "ttl", "8m", "max_ttl", "2h", "on_lease_end", "keep",
 			"metadata", map[string]any{"team": "people"}),
 		"decoys/stored": fields("decoy_id", e.c1.Decoy(c1test.KindAccessToken), "rotate_on", "schedule", "rotation_period", "3h",
-			"cooldown", "5s", "metadata", map[string]any{"team": "red"}),
+			"cooldown", "5s", "metadata", map[string]any{"team": "red"}, "keys", map[string]any{"access_token": "TOKEN"}),
 		"connector-creds/leased": nil,
 		"decoy-creds/stored":     nil,
 		"decoys/stored/rotate":   nil,

@@ -22,6 +22,48 @@ const (
 	materialWorkloadFederation = "workload_federation"
 )
 
+// secretFields are those vended fields that log in.
+var secretFields = []string{"client_secret", "access_token"}
+
+// textFields are the vended fields of a target that are text. The form of a decoy's
+// material is one of the values of material_type, or "" for any of them.
+func textFields(k target.Kind, form string) []string {
+	if k == target.Connector {
+		return []string{
+			"client_id", "client_secret", "app_id", "connector_id", "credential_id", "display_name", "created_at", "expires_at", "fingerprint_sha256",
+		}
+	}
+	var fields []string
+	for _, of := range []struct {
+		form   string
+		fields []string
+	}{
+		{materialClientCredential, []string{"client_id", "client_secret"}},
+		{materialAccessToken, []string{"access_token"}},
+		{materialWorkloadFederation, []string{"workload_federation_trust_id"}},
+	} {
+		if form == "" || form == of.form {
+			fields = append(fields, of.fields...)
+		}
+	}
+	return append(fields, "decoy_id", "kind", "display_name", "material_type", "fingerprint_sha256")
+}
+
+// materialTypeOf is the material_type of a kind of decoy, "" if C1 has learned a new
+// kind.
+func materialTypeOf(kind c1api.DecoyKind) string {
+	switch kind {
+	case c1api.DecoyKindUserClientCredential, c1api.DecoyKindConnectorClient:
+		return materialClientCredential
+	case c1api.DecoyKindAccessToken:
+		return materialAccessToken
+	case c1api.DecoyKindWorkloadFederation:
+		return materialWorkloadFederation
+	default:
+		return ""
+	}
+}
+
 // material is what C1 shows once, in the form in which it is vended.
 type material struct {
 	CredentialID string

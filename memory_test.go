@@ -40,12 +40,13 @@ func TestCopiesOfWhatIsRememberedShareNothing(t *testing.T) {
 		walk("", v)
 		return paths
 	}
-	require.Equal(t, []string{".Metadata"}, shared(reflect.ValueOf(binding{})))
+	require.Equal(t, []string{".Metadata", ".Keys"}, shared(reflect.ValueOf(binding{})))
 	require.Empty(t, shared(reflect.ValueOf(config{})))
 
-	bind := &binding{Metadata: map[string]string{"team": "a"}}
-	bind.copied().Metadata["team"] = "b"
+	bind := &binding{Metadata: map[string]string{"team": "a"}, Keys: map[string]string{"client_id": "a"}}
+	bind.copied().Metadata["team"], bind.copied().Keys["client_id"] = "b", "b"
 	require.Equal(t, "a", bind.Metadata["team"])
+	require.Equal(t, "a", bind.Keys["client_id"])
 }
 
 // A state is stored without what it says twice.
@@ -126,6 +127,8 @@ func TestCallsToVaultPerRequest(t *testing.T) {
 		system       int // questions about the mount and the node
 	}{
 		{"a scheduled read", logical.ReadOperation, "connector-creds/shared", operations{gets: 4}, operations{}, 0},
+		{"the same by the KV API", logical.ReadOperation, "data/connector-creds/shared", operations{gets: 4}, operations{}, 0},
+		{"what the KV API says of it", logical.ReadOperation, "metadata/connector-creds/shared", operations{gets: 4}, operations{}, 0},
 		{"a scheduled rotation", logical.UpdateOperation, "connectors/shared/rotate", operations{gets: 5, puts: 8, deletes: 1}, operations{puts: 8, deletes: 1}, 0},
 		{"a leased rotation", logical.ReadOperation, "connector-creds/own", operations{gets: 5, puts: 6}, operations{puts: 7}, 3},
 		{"a binding's read", logical.ReadOperation, "connectors/own", operations{gets: 4}, operations{}, 0},

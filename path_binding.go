@@ -94,6 +94,7 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 			Description: "With a delete: also end at C1 what the binding leaves alive there.",
 		},
 	}
+	maps.Copy(fields, keysFields())
 	maps.Copy(fields, targetFields)
 	return fields
 }
@@ -108,6 +109,8 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 		"max_ttl":            {Type: framework.TypeInt64, Required: true, Description: "Longest life of a lease in seconds; 0 is the mount's."},
 		"on_lease_end":       {Type: framework.TypeString, Required: true, Description: "What the end of a lease does; empty with schedule."},
 		"metadata":           {Type: framework.TypeKVPairs, Required: true, Description: "The owner's labels."},
+		"keys":               {Type: framework.TypeKVPairs, Required: true, Description: "With schedule: the names under which the KV API shows fields of the material."},
+		"keys_preset":        {Type: framework.TypeString, Required: true, Description: "With schedule: whose names they are, instead of keys."},
 		"rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "With schedule: time between rotations in seconds; 0 is none."},
 		"rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "With schedule: the cron line."},
 		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "With schedule: time of the next rotation, RFC 3339; empty when nothing is planned."},
@@ -175,6 +178,8 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		"max_ttl":            seconds(bind.MaxTTL),
 		"on_lease_end":       bind.OnLeaseEnd,
 		"metadata":           nonNil(bind.Metadata),
+		"keys":               nonNil(bind.Keys),
+		"keys_preset":        bind.KeysPreset,
 		"rotation_period":    seconds(bind.Schedule.Period),
 		"rotation_schedule":  bind.Schedule.Cron,
 		"next_rotation":      rfc3339(t.RotationAt()),
@@ -209,17 +214,11 @@ func (b *backend) pathListBindings(k target.Kind) *framework.Path {
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: bindings, Navigation: true,
 		},
-		Fields: map[string]*framework.FieldSchema{
-			"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
-			"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
-		},
+		Fields: pageFields(),
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ListOperation: &framework.PathOperation{
-				Summary: "List the " + string(k) + " bindings.",
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The names, sorted.",
-					Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: "Names of bindings."}},
-				}}},
+				Summary:   "List the " + string(k) + " bindings.",
+				Responses: listResponse("Names of bindings."),
 				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.listBindings(ctx, k, d)
 				}),
@@ -232,7 +231,7 @@ func (b *backend) pathListBindings(k target.Kind) *framework.Path {
 
 func (b *backend) listBindings(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
 	limit := 0
-	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
+	if err := setInt(d, "limit", &limit, 1, longestPage); err != nil {
 		return nil, err
 	}
 	names, err := bindingNames(ctx, b.store, k)

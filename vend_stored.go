@@ -34,19 +34,23 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if resp := b.vendRemembered(req); resp != nil {
 		return resp, nil
 	}
+	if err := refuseKVWrite(req); err != nil { // before its fields are looked at: they are KV's
+		return logical.ErrorResponse(err.Error()), nil
+	}
 	if err := b.checkInput(req); err != nil {
 		return logical.ErrorResponse(err.Error()), nil
 	}
 	return b.Backend.HandleRequest(ctx, req)
 }
 
-// vendRemembered answers a read of a scheduled binding as vendStored would, or
-// returns nil if that needs more than what is remembered.
+// vendRemembered answers a read of a scheduled binding, plain or by the KV API, as
+// its handler would, or returns nil if that needs more than what is remembered.
 func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 	if req.Operation != logical.ReadOperation || len(req.Data) > 0 {
 		return nil
 	}
-	creds, name, _ := strings.Cut(req.Path, "/")
+	path, byKV := strings.CutPrefix(req.Path, kvData)
+	creds, name, _ := strings.Cut(path, "/")
 	k, ok := kindOfCreds[creds]
 	if !ok {
 		return nil
@@ -60,6 +64,13 @@ func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
 		return nil
 	}
 	b.hurryIfPlannedTooFar(bind, t)
+	if byKV {
+		resp, err := kvSecret(bind, t)
+		if err != nil {
+			return nil // the handler says so
+		}
+		return resp
+	}
 	return storedResponse(bind, t, b.now())
 }
 

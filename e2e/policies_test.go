@@ -50,8 +50,10 @@ func probes() []string {
 		"connectors/github", "connectors/github/history", "connectors/github/rotate",
 		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
 		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoy-creds/bait", "decoy-creds/other",
+		"data/connector-creds/okta", "metadata/connector-creds/okta", "delete/connector-creds/okta", "undelete/connector-creds/okta",
+		"destroy/connector-creds/okta", "data/decoy-creds/bait", "metadata/decoy-creds/bait",
 	}
-	all := []string{"LIST connectors/", "LIST decoys/"}
+	all := []string{"LIST connectors/", "LIST decoys/", "LIST metadata/", "LIST metadata/connector-creds/", "LIST metadata/decoy-creds/"}
 	for _, path := range paths {
 		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
 			all = append(all, method+" "+path)

@@ -35,6 +35,7 @@ const (
 	noop       = "noop"
 
 	nameOurs       = "scheduled binding"
+	nameOursAsKV2  = "the same as KV v2"
 	nameKV1        = "KV v1, external"
 	nameKV2        = "KV v2, external"
 	nameNoop       = "no-op plugin"
@@ -77,6 +78,7 @@ func startReadable(b *testing.B) *readable {
 	r.add(b, nameKV2, "kv2/data/app", map[string]any{"data": data})
 	r.add(b, nameNoop, "noop/constant", data)
 	r.add(b, nameKV2BuiltIn, "kv2-builtin/data/app", map[string]any{"data": data})
+	r.sides = append(r.sides, readSide{nameOursAsKV2, e.Path("data/connector-creds/app")})
 	r.token = r.reader(b)
 	return r
 }

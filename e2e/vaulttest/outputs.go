@@ -163,7 +163,8 @@ func (s *Server) readEverything(mount string) {
 	}
 }
 
-// vending matches the requests whose answers may hold a secret.
+// vending matches the requests whose answers may hold a secret, and the metadata of the
+// KV API, which must not.
 var vending = regexp.MustCompile(`^/v1/(.+/(connector|decoy)-creds/.+|sys/wrapping/unwrap)$`)
 
 // recorder keeps every answer but those that vend.
@@ -177,7 +178,8 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode < 300 && vending.MatchString(req.URL.Path) || strings.HasPrefix(req.URL.Path, "/v1/sys/health") {
+	vends := vending.MatchString(req.URL.Path) && !strings.Contains(req.URL.Path, "/metadata/")
+	if resp.StatusCode < 300 && vends || strings.HasPrefix(req.URL.Path, "/v1/sys/health") {
 		return resp, nil
 	}
 	body, err := io.ReadAll(resp.Body)
