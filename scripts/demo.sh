@@ -236,6 +236,15 @@ secret client_secret connector-secret
 client_id=$(field client_id)
 run "$login -client-id '$client_id' -secret-file connector-secret"
 
+bold "Programs that know only the KV API read it too, under the names that a connector knows"
+run "$cli kv get -mount=c1 -field=client_id connector-creds/github"
+[[ $out == "$client_id" ]] || fail "the KV API should show the same credential"
+run "$cli write c1/connectors/github keys_preset=baton"
+run "$cli read -format=json c1/data/connector-creds/github"
+shows "\"BATON_CLIENT_ID\": \"$client_id\""
+shows '"BATON_CLIENT_SECRET"'
+grep -q '"client_secret"' <<<"$out" && fail "the KV view should show the names that were asked for, and no others"
+
 bold "A decoy: reading is refused, so that nobody rotates bait by accident; a write vends it"
 refused "$cli read c1/decoy-creds/bait"
 shows 'write'
