@@ -8,8 +8,8 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench tools/lint tools/structure tools/vault tools/vuln
-CODE    := . e2e e2e/bench tools/structure
+MODULES := . e2e e2e/bench e2e/monitoring tools/lint tools/structure tools/vault tools/vuln
+CODE    := . e2e e2e/bench e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo dev test unit e2e soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs \
@@ -39,6 +39,8 @@ unit: ## run the unit tests, and random histories by the thousand
 
 e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
 	cd e2e && $(GOTEST) -timeout 60m ./...
+	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
+	cd e2e/monitoring && go test -count=1 .
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
 	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(GOTEST) -v -timeout 4h \

@@ -48,6 +48,7 @@ type backend struct {
 	version string
 	node    *node
 	store   *store.Store
+	tally   *tally
 
 	sessions sessionCache
 	locks    keyedLocks
@@ -86,7 +87,7 @@ func newBackend(version string, s seams) *backend {
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
 	}
-	b := &backend{seams: s, version: version}
+	b := &backend{seams: s, version: version, tally: newTally()}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.replan.wanted.Store(true) // the process before may have died while it was at it
 	b.Backend = &framework.Backend{
@@ -111,6 +112,7 @@ func newBackend(version string, s seams) *backend {
 			b.pathsLookup(),
 			b.pathsStatus(),
 			b.pathsCheck(),
+			b.pathsMetrics(),
 		),
 		Secrets: []*framework.Secret{
 			b.secretConnectorCreds(),

@@ -127,6 +127,7 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 		MaxConcurrentRequests: cfg.MaxConcurrentRequests,
 		UserAgent:             "vault-plugin-c1/" + b.version,
 		Logger:                b.Logger().Named("c1api"),
+		Observe:               b.tally.exchanged,
 		Transport:             b.transport,
 		Now:                   b.now,
 	})

@@ -14,8 +14,9 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// announce logs a rotation's end and sends it as an event.
+// announce counts and logs a rotation's end, and sends it as an event.
 func (t *turn) announce(ctx context.Context, r *target.Record) {
+	t.tally.rotated(t.ref.Kind, r.Reason, r.Outcome)
 	fields := []any{
 		"target", t.ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
 		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,

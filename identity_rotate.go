@@ -158,6 +158,7 @@ func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.
 		if o.byClock {
 			unknown = unknown.Failed(t.now(), o.session.terms(o.bind), why, true)
 		}
+		t.tally.rotated(t.ref.Kind, open.Attempt.Reason, target.AttentionAmbiguous)
 		t.agenda.Hurry(t.name, unknown.Attempt.CommitBy)
 		if err := t.storeOutcome(ctx, unknown); err != nil {
 			t.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.ref.String(), "error", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -83,76 +84,94 @@ shows no connection yet.
 }
 
 func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	cfg, err := readConfig(ctx, b.store)
+	o, err := b.overview(ctx)
 	if err != nil {
 		return nil, err
 	}
-	data := map[string]any{"configured": cfg != nil, "version": b.version, "tenant": "", "note": ""}
-	if cfg != nil {
-		data["tenant"] = cfg.tenant()
+	tenant := ""
+	if o.cfg != nil {
+		tenant = o.cfg.tenant()
 	}
-	b.addConnection(data)
-	overdue, err := b.addSchedule(ctx, data)
-	if err != nil {
-		return nil, err
+	data := map[string]any{
+		"healthy": o.healthy(), "configured": o.cfg != nil, "version": b.version, "tenant": tenant,
+		"bindings": o.bindings, "ready": o.ready, "rotating": o.rotating, "attention": o.attention, "note": o.note,
+		"watermark": rfc3339(o.due.Watermark), "next_due": rfc3339(o.due.Next),
+		"overdue": o.due.Overdue, "oldest_overdue": rfc3339(o.due.Oldest),
+		"paused_until": rfc3339(o.due.PausedUntil), "paused_reason": o.due.PausedReason,
+		"breaker": o.link.Breaker, "last_success": rfc3339(o.link.LastSuccess), "latency_ms": o.link.LastLatency.Milliseconds(),
+		"token_expires_at": rfc3339(o.link.TokenExpiresAt), "token_mints": o.link.TokenMints,
+		"clock_offset_ms":     o.link.ClockOffset.Milliseconds(),
+		"identity_expires_at": rfc3339(o.identity.expires), "next_root_rotation": rfc3339(o.identity.next), "identity_warning": o.identity.warning,
 	}
-	wrong, err := b.addTargets(ctx, cfg, data)
-	if err != nil {
-		return nil, err
+	for reason, count := range o.wrong {
+		data[reason] = count
 	}
-	id, err := b.identity(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	data["identity_expires_at"], data["next_root_rotation"], data["identity_warning"] = rfc3339(id.expires), rfc3339(id.next), id.warning
-	data["healthy"] = cfg != nil && wrong+overdue == 0 && data["paused_reason"] == "" && id.warning == ""
 	return &logical.Response{Data: data}, nil
 }
 
-// addConnection adds what this node knows of C1.
-func (b *backend) addConnection(data map[string]any) {
-	var h c1api.Health
+// overview is what status and metrics tell of a mount.
+type overview struct {
+	cfg       *config
+	link      c1api.Health // what this node knows of C1
+	due       agenda.Figures
+	identity  identity
+	bindings  int
+	ready     int
+	rotating  int
+	wrong     map[string]int // targets by what is wrong with them
+	attention []any
+	note      string
+}
+
+// healthy reports whether nothing needs a person.
+func (o *overview) healthy() bool {
+	wrong := o.due.Overdue
+	for _, count := range o.wrong {
+		wrong += count
+	}
+	return o.cfg != nil && wrong == 0 && o.due.PausedReason == "" && o.identity.warning == ""
+}
+
+// overview gathers it. It lists the names of the bindings, and reads what is wrong.
+func (b *backend) overview(ctx context.Context) (*overview, error) {
+	var o overview
+	var err error
+	if o.cfg, err = readConfig(ctx, b.store); err != nil {
+		return nil, err
+	}
 	if s := b.sessions.peek(); s != nil {
-		h = s.client.Health()
+		o.link = s.client.Health()
 	}
-	data["breaker"] = h.Breaker
-	data["last_success"] = rfc3339(h.LastSuccess)
-	data["latency_ms"] = h.LastLatency.Milliseconds()
-	data["token_expires_at"] = rfc3339(h.TokenExpiresAt)
-	data["clock_offset_ms"] = h.ClockOffset.Milliseconds()
-	data["token_mints"] = h.TokenMints
+	if o.due, err = b.agenda.Figures(ctx, lateAfter); err != nil {
+		return nil, err
+	}
+	if err := b.addTargets(ctx, &o); err != nil {
+		return nil, err
+	}
+	if o.identity, err = b.identity(ctx, o.cfg); err != nil {
+		return nil, err
+	}
+	return &o, nil
 }
 
-// addSchedule adds what is due, and returns how much of it is overdue.
-func (b *backend) addSchedule(ctx context.Context, data map[string]any) (overdue int, err error) {
-	f, err := b.agenda.Figures(ctx, lateAfter)
-	if err != nil {
-		return 0, err
-	}
-	data["watermark"], data["next_due"] = rfc3339(f.Watermark), rfc3339(f.Next)
-	data["overdue"], data["oldest_overdue"] = f.Overdue, rfc3339(f.Oldest)
-	data["paused_until"], data["paused_reason"] = rfc3339(f.PausedUntil), f.PausedReason
-	return f.Overdue, nil
-}
-
-// addTargets adds the bindings and what is wrong with their targets, and
-// returns with how many something is.
-func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]any) (wrong int, err error) {
-	bindings, err := b.store.CountListed(ctx)
-	if err != nil {
-		return 0, err
+// addTargets adds the bindings and what is wrong with their targets.
+func (b *backend) addTargets(ctx context.Context, o *overview) error {
+	var err error
+	if o.bindings, err = b.store.CountListed(ctx); err != nil {
+		return err
 	}
 	// Before the marks: an attempt that is settled meanwhile is found in one of
 	// both, or in both.
-	rotating, unsettled, err := b.openAttempts(ctx, cfg)
+	rotating, unsettled, err := b.openAttempts(ctx, o.cfg)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	attention, unready := []any{}, map[store.Key]bool{} // bindings, so a deleted one does not count
+	o.wrong, o.attention = map[string]int{}, []any{}
+	unready := map[store.Key]bool{} // bindings, so a deleted one does not count
 	for _, reason := range target.AttentionReasons {
 		marked, list, err := b.flaggedFor(ctx, reason)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if reason == target.AttentionAmbiguous {
 			for _, name := range marked {
@@ -166,17 +185,15 @@ func (b *backend) addTargets(ctx context.Context, cfg *config, data map[string]a
 				unready[bindingKey(f.t.Ref.Kind, f.t.Binding)] = true
 			}
 			if i >= maxListed {
-				data["note"] = "attention lists the first 100 targets per reason"
+				o.note = "attention lists the first 100 targets per reason"
 				continue
 			}
-			attention = append(attention, attentionEntry(f.t, reason, f.detail))
+			o.attention = append(o.attention, attentionEntry(f.t, reason, f.detail))
 		}
-		data[reason] = len(list)
-		wrong += len(list)
+		o.wrong[reason] = len(list)
 	}
-	data["rotating"], data["attention"] = len(rotating), attention
-	data["bindings"], data["ready"] = bindings, max(0, bindings-len(unready))
-	return wrong, nil
+	o.rotating, o.ready = len(rotating), max(0, o.bindings-len(unready))
+	return nil
 }
 
 // flagged is a target that needs a person.

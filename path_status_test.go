@@ -82,7 +82,7 @@ func TestHelpIsThereForEveryPath(t *testing.T) {
 	e := newEngine(t)
 	for _, path := range []string{
 		"", "config", "connectors/", "connectors/x", "connectors/x/history", "connector-creds/x",
-		"decoys/", "decoys/x", "decoys/x/history", "decoy-creds/x", "lookup", "status",
+		"decoys/", "decoys/x", "decoys/x/history", "decoy-creds/x", "lookup", "status", "metrics",
 	} {
 		resp, err := e.do(context.Background(), newRequest(logical.HelpOperation, path, nil))
 		require.NoError(t, err, path)

@@ -333,6 +333,7 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 	first := min(1, len(keys)) // the rest is written behind the answer
 	t.left.unindexed = keys[first:]
 	if err := t.storeOutcome(ctx, next, func(ctx context.Context) error { return t.writeIndex(ctx, next, keys[:first]) }); err != nil {
+		t.tally.rotated(t.ref.Kind, next.Newest.Reason, target.AttentionAmbiguous)
 		t.abandon(ctx, o, next)
 		return failWith(statusOutcomeUnknown,
 			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.ref, err)

@@ -34,9 +34,16 @@ var exampleTests = map[string]string{
 	"agent-schedule/connector.env.tpl": "TestFiveVaultAgentsFollowOneScheduledBinding",
 	"agent-schedule/policy.hcl":        "TestExamplePoliciesAllowAndDenyWhatTheySay",
 
+	"monitoring/agent.hcl":      "TestTheCommandsOfTheExamplesDo",
+	"monitoring/dashboard.json": "TestTheAlertsFireOnWhatReallyHappens",
+	"monitoring/policy.hcl":     "TestExamplePoliciesAllowAndDenyWhatTheySay",
+	"monitoring/prometheus.yml": "TestAScrapeNeedsNoMoreThanOneRightAndSaysWhatStatusAndC1Say",
+	"monitoring/rules.yml":      "TestTheAlertsFireOnWhatReallyHappens",
+
 	"policies/admin.hcl":              "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/app.hcl":                "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/incident-responder.hcl": "TestExamplePoliciesAllowAndDenyWhatTheySay",
+	"policies/monitoring.hcl":         "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/operator.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/pipeline.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/team.hcl":               "TestATeamBindsItsOwnConnectorsAlone",
@@ -47,7 +54,9 @@ func TestEveryExampleIsRunByATest(t *testing.T) {
 	var tests strings.Builder
 	sources, err := filepath.Glob("*_test.go")
 	require.NoError(t, err)
-	for _, source := range sources {
+	beside, err := filepath.Glob("monitoring/*_test.go") // a module of its own
+	require.NoError(t, err)
+	for _, source := range append(sources, beside...) {
 		raw, err := os.ReadFile(source)
 		require.NoError(t, err)
 		tests.Write(raw)
@@ -108,7 +117,7 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 	okta := e.Tenant.NewConnector("okta")
 
 	blocks := regexp.MustCompile("(?s)\n```\n(.*?)\n```\n").FindAllStringSubmatch(string(readme), -1)
-	require.Len(t, blocks, 3)
+	require.Len(t, blocks, 4)
 	for _, block := range blocks {
 		commands := strings.NewReplacer(
 			"app_id=…", "app_id="+okta.AppID, "connector_id=…", "connector_id="+okta.ConnectorID,
@@ -129,7 +138,7 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 		require.NoError(t, err, "%s\n%s", commands, out)
 		require.NoError(t, e.Root.Sys().DisableAuth("approle")) // each block begins with enabling it
 	}
-	for _, file := range []string{"agent/out/connector.env", "agent/out/web-1.env", "agent-schedule/out/connector.env", "agent-exec/secret-id"} {
+	for _, file := range []string{"agent/out/connector.env", "agent/out/web-1.env", "agent-schedule/out/connector.env", "agent-exec/secret-id", "monitoring/vault-token"} {
 		require.FileExists(t, filepath.Join(dir, file))
 	}
 }

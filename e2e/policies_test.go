@@ -46,7 +46,7 @@ func bindExamples(e *vaulttest.Engine) {
 // that any answer but 403 means "allowed".
 func probes() []string {
 	paths := []string{
-		"config", "config/rotate-root", "status", "check", "lookup",
+		"config", "config/rotate-root", "status", "check", "metrics", "lookup",
 		"connectors/github", "connectors/github/history", "connectors/github/rotate",
 		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
 		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoy-creds/bait", "decoy-creds/other",
@@ -79,6 +79,8 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 		"agent-schedule/policy.hcl":       {"GET connector-creds/okta"},
 		"agent-exec/policy.hcl":           {"GET connector-creds/okta"},
 		"policies/operator.hcl":           append([]string{"GET config", "GET status", "PUT check"}, bindings...),
+		"monitoring/policy.hcl":           {"GET metrics"},
+		"policies/monitoring.hcl":         {"GET metrics", "GET status"},
 		"policies/incident-responder.hcl": {"PUT lookup", "GET connectors/github/history", "GET decoys/bait/history"},
 		"policies/admin.hcl":              append([]string{"GET config", "PUT config", "DELETE config", "PUT config/rotate-root", "GET status", "PUT check", "PUT lookup"}, bindings...),
 	} {

@@ -44,6 +44,7 @@ type Options struct {
 	MaxConcurrentRequests int     // 0 = unlimited
 	UserAgent             string
 	Logger                hclog.Logger
+	Observe               func(Exchange)    // told of each request that is over; nil is nobody
 	Transport             http.RoundTripper // tests; nil builds one; must run httptrace hooks as http.Transport does
 	Now                   func() time.Time  // tests; nil is time.Now
 }
@@ -64,6 +65,7 @@ type Client struct {
 	clock   *clock
 	proofs  *prover
 	breaker *breaker
+	observe func(Exchange)
 	turns   *semaphore.Weighted // nil: unlimited
 	limiter *rate.Limiter
 	pause   pause
@@ -111,6 +113,7 @@ func New(o Options) (*Client, error) {
 		clock:     &clock{now: s.now},
 		proofs:    newProver(o.DPoP),
 		breaker:   newBreaker(),
+		observe:   o.Observe,
 		limiter:   newLimiter(o.MaxRequestsPerSecond),
 
 		line:           semaphore.NewWeighted(1),

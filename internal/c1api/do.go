@@ -181,7 +181,7 @@ func serverVerdict(status int, h http.Header) error {
 func (c *Client) send(ctx context.Context, k call, token *token) (a answer) {
 	start := time.Now()
 	defer func() { a.took = time.Since(start) }()
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, operationKey{}, k.op), c.timeout)
 	defer cancel()
 	var trace sendTrace
 	req, err := c.newRequest(trace.attach(ctx), k, token)

@@ -49,6 +49,7 @@ func exportedStructs(t *testing.T) map[string]any {
 		"Decoy":                      Decoy{ID: "decoy1"},
 		"Error":                      Error{Op: "op"},
 		"Health":                     client.Health(),
+		"Exchange":                   Exchange{Operation: opToken},
 		"Introspection":              Introspection{UserID: "user1"},
 		"Owner":                      testPrincipal,
 		"OwnCredential":              OwnCredential{ID: "cred1"},

@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -63,9 +64,34 @@ func (e *proxyError) Error() string {
 	return fmt.Sprintf("the proxy answered %d %s", e.status, http.StatusText(e.status))
 }
 
+// Exchange is one request to C1 that is over, as whoever counts them sees it.
+type Exchange struct {
+	Operation string        // one of Operations
+	Status    int           // 0 without an answer
+	Took      time.Duration // until the headers of the answer
+}
+
+// opToken is the operation of a token request, which is no call of the API.
+const opToken = "token"
+
+// Operations are what requests can be about: the first word of a call's op.
+var Operations = []string{opToken, "introspect", "get", "list", "rotate", "revoke", "create", "update"}
+
+// operationKey is the key of a call's op in the context of its request.
+type operationKey struct{}
+
+// operationOf is what a request is about.
+func operationOf(ctx context.Context) string {
+	if op, ok := ctx.Value(operationKey{}).(string); ok {
+		verb, _, _ := strings.Cut(op, " ")
+		return verb
+	}
+	return opToken
+}
+
 // observer adds the User-Agent to every request, those of x/oauth2 included,
 // and learns from every answer: the time on C1's clock, the nonce of the next proof,
-// and that C1 is there.
+// and that C1 is there. It tells whoever counts requests of each.
 type observer struct {
 	client *Client
 	next   http.RoundTripper
@@ -80,13 +106,20 @@ func (o *observer) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	start := time.Now()
 	res, err := o.next.RoundTrip(req)
+	over := Exchange{Operation: operationOf(req.Context()), Took: time.Since(start)}
+	if err == nil {
+		over.Status = res.StatusCode
+	}
+	if c.observe != nil {
+		c.observe(over)
+	}
 	if err != nil {
 		return nil, err
 	}
 	c.clock.learn(res.Header)
 	c.proofs.learn(serverAt(req.URL.Path), res.Header)
 	if res.StatusCode < http.StatusInternalServerError {
-		c.lastAnswer.Store(&lastAnswer{at: c.clock.now(), latency: time.Since(start)})
+		c.lastAnswer.Store(&lastAnswer{at: c.clock.now(), latency: over.Took})
 	}
 	return res, nil
 }
