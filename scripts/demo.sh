@@ -289,6 +289,8 @@ shows '"display_name": "token-app"'
 run "$cli read -format=json c1/decoys/bait/history"
 shows "$planted"
 run "$cli read c1/status"
+run "$cli read -format=raw c1/metrics | grep rotations_total"
+shows 'outcome="issued"'
 run "VAULT_BIN=\$(command -v $cli) $repo/scripts/doctor.sh -binary plugins/vault-plugin-c1"
 shows '^nothing is wrong$'
 
