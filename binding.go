@@ -45,6 +45,9 @@ type binding struct {
 	// With rotate_on=schedule.
 	Schedule    target.Schedule `json:"schedule,omitzero"`
 	GracePeriod time.Duration   `json:"grace_period,omitempty"` // 0: C1 decides
+	// RefreshInterval bounds how long readers are told to keep what they read; 0: until
+	// the next turn.
+	RefreshInterval time.Duration `json:"refresh_interval,omitempty"`
 
 	// Of decoys.
 	CheckPeriod time.Duration `json:"check_period,omitempty"` // 0: the mount's

@@ -230,8 +230,8 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 	}
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
-		bind.Schedule, bind.GracePeriod = target.Schedule{}, 0
-		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation"); err != nil {
+		bind.Schedule, bind.GracePeriod, bind.RefreshInterval = target.Schedule{}, 0, 0
+		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "refresh_interval", "skip_initial_rotation"); err != nil {
 			return nil, err
 		}
 		return bind, mergeLease(bind, d, k, leaseEnds)
@@ -313,6 +313,12 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
 			return err
 		}
+	}
+	if err := setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod); err != nil {
+		return err
+	}
+	if gap := shortestPeriod(bind.Schedule); bind.RefreshInterval > gap {
+		return refuse("refresh_interval (%s) must not be longer than the shortest time between two rotations (%s)", bind.RefreshInterval, gap)
 	}
 	if p := bind.Schedule.Period; p > 0 && bind.Cooldown > p {
 		return refuse("cooldown (%s) must not be longer than rotation_period (%s)", bind.Cooldown, p)

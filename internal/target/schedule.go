@@ -64,6 +64,28 @@ func (s Schedule) Latest(now time.Time) time.Time {
 	return s.After(now, 0)
 }
 
+// ShortestGap is the shortest time between two of the next turns, at most a year. A day
+// of a time zone counts as 24 hours. It is zero if only callers rotate.
+func (s Schedule) ShortestGap() time.Duration {
+	if s.Cron == "" {
+		return s.Period
+	}
+	shortest := 365 * 24 * time.Hour
+	turn := s.After(time.Unix(0, 0).UTC(), 0)
+	for range 20 {
+		next := s.After(turn, 0)
+		if next.IsZero() {
+			break
+		}
+		gap := next.Sub(turn)
+		if gap == 23*time.Hour {
+			gap = 24 * time.Hour // the clock was put forward
+		}
+		shortest, turn = min(shortest, gap), next
+	}
+	return shortest
+}
+
 // PlannedTooFar reports whether a rotation is planned for later than its schedule
 // can say now: a clock that was ahead for a moment planned it.
 func (s *State) PlannedTooFar(schedule Schedule, now time.Time) bool {
