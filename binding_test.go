@@ -36,7 +36,7 @@ func TestBindingRoundTrip(t *testing.T) {
 		"metadata": map[string]string{"team": "people"}, "state": "ready", "problems": []string{}, "version": 0,
 		"last_rotation": "", "credential_id": "", "fingerprint_sha256": "", "live_leases": 0,
 		"rotation_period": int64(0), "rotation_schedule": "", "next_rotation": "", "grace_period": int64(0),
-		"refresh_interval": int64(0),
+		"refresh_interval": int64(0), "paused": false, "paused_reason": "", "paused_by": "", "paused_at": "",
 	}, got)
 
 	e.write("connectors/hr", "rotate_on", "write", "ttl", "5m")

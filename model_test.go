@@ -350,6 +350,10 @@ func (w *world) play() {
 		"write identity": w.writeIdentity,
 		"rewrite config": func(*rapid.T) { _, _ = w.send(logical.UpdateOperation, "config", fields("max_retries", 0)) },
 		"change period":  w.changePeriod,
+		"pause": func(t *rapid.T) {
+			_, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/pause", fields("reason", "x"))
+		},
+		"resume":         func(t *rapid.T) { _, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/resume", nil) },
 		"rotate outside": w.rotateOutside,
 		"restart":        func(*rapid.T) { w.crash() },
 		"crash soon":     func(t *rapid.T) { w.within(func(f *effects) { f.crashIn = rapid.IntRange(1, 40).Draw(t, "effects") }) },
@@ -583,6 +587,18 @@ func (w *world) checkMarks(s *subjectBinding, t *target.State) {
 	}
 }
 
+// checkPause says that the clock has not begun to rotate what is paused.
+func (w *world) checkPause(s *subjectBinding, t *target.State) {
+	if t.Paused == nil {
+		return
+	}
+	require.Zero(w, t.RotationAt(), s.path)
+	for _, r := range recordsOf(w, w.stored, t) {
+		byClock := r.Reason == target.ReasonSchedule || r.Reason == target.ReasonRecovery
+		require.False(w, byClock && r.StartedAt.After(t.Paused.At), "%s: the clock rotated it at %s, paused since %s", s.path, r.StartedAt, t.Paused.At)
+	}
+}
+
 func (w *world) marked(s *subjectBinding, reason string) bool {
 	name, err := w.stored.Name(context.Background(), stateKey(s.ref))
 	require.NoError(w, err)
@@ -605,6 +621,7 @@ func (w *world) check() {
 		t := w.state(s)
 		if t != nil {
 			w.checkMarks(s, t)
+			w.checkPause(s, t)
 		}
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {
 			continue
@@ -620,6 +637,12 @@ func (w *world) heal() {
 	w.c1.ClearFaults()
 	w.c1.SetDown(false)
 	w.crash()
+	for _, s := range w.subjects {
+		if s.scheduled {
+			_, err := w.send(logical.UpdateOperation, s.path+"/resume", nil)
+			require.NoError(w, err, s.path)
+		}
+	}
 	for range 6 {
 		w.wait(30 * time.Minute)
 	}

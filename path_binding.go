@@ -113,6 +113,10 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 		"rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "With schedule: the cron line."},
 		"refresh_interval":   {Type: framework.TypeInt64, Required: true, Description: "With schedule: the longest ttl that reads answer, in seconds; 0: until the next rotation."},
 		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "With schedule: time of the next rotation, RFC 3339; empty when nothing is planned."},
+		"paused":             {Type: framework.TypeBool, Required: true, Description: "With schedule: whether somebody has paused the clock."},
+		"paused_reason":      {Type: framework.TypeString, Required: true, Description: "Why, in that person's words; empty unless it is paused."},
+		"paused_by":          {Type: framework.TypeString, Required: true, Description: "Who paused it: the token's display name, or the entity's ID where it has none."},
+		"paused_at":          {Type: framework.TypeString, Required: true, Description: "Since when, RFC 3339."},
 		"state":              {Type: framework.TypeString, Required: true, Description: "ready, pending (scheduled, not rotated yet), rotating, ambiguous, failing or drifted."},
 		"problems":           {Type: framework.TypeStringSlice, Required: true, Description: "What needs a person, and why."},
 		"version":            {Type: framework.TypeInt, Required: true, Description: "Version of the last rotation; 0 before the first."},
@@ -189,6 +193,7 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		"fingerprint_sha256": "",
 		"live_leases":        t.LiveLeases(name),
 	}
+	maps.Copy(data, pauseData(t))
 	if k == target.Decoy {
 		seen := t.Decoy
 		if seen == nil {
@@ -202,6 +207,15 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		data["fingerprint_sha256"] = cur.Fingerprint
 	}
 	return data, bind, nil
+}
+
+// pauseData is what a binding's read and the answer of a pause say of it.
+func pauseData(t *target.State) map[string]any {
+	p := t.Paused
+	if p == nil {
+		p = &target.Pause{}
+	}
+	return map[string]any{"paused": t.Paused != nil, "paused_reason": p.Reason, "paused_by": p.By, "paused_at": rfc3339(p.At)}
 }
 
 // pathListBindings lists the names of a kind's bindings.

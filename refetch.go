@@ -41,7 +41,7 @@ func refetchIn(bind *binding, t *target.State, now time.Time) (secs int64, overd
 
 func untilNextTurn(t *target.State, now time.Time) (secs int64, overdue bool) {
 	short := seconds(overdueRefetchLeast + rand.N(overdueRefetchMost-overdueRefetchLeast+time.Second)) //nolint:gosec // jitter, not a secret
-	if t.Attempt != nil {
+	if a := t.Attempt; a != nil && (t.Paused == nil || a.Phase == target.Asking) {
 		return short, false
 	}
 	next := t.RotationAt()

@@ -92,7 +92,7 @@ func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*
 func refuseUnrotated(now time.Time, t *target.State, k target.Kind, name string) error {
 	when := "nothing rotates it by the clock"
 	if t != nil {
-		if step := t.Next(now); step.Do != target.Nothing {
+		if step := t.Next(now); step.Do != target.Nothing && t.Paused == nil {
 			when = "the first rotation is planned for " + rfc3339(step.At)
 		}
 		for _, problem := range t.ProblemList() {

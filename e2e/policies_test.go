@@ -48,8 +48,9 @@ func probes() []string {
 	paths := []string{
 		"config", "config/rotate-root", "status", "lookup",
 		"connectors/github", "connectors/github/history", "connectors/github/rotate",
+		"connectors/github/pause", "connectors/github/resume",
 		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
-		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoy-creds/bait", "decoy-creds/other",
+		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoys/bait/pause", "decoys/bait/resume", "decoy-creds/bait", "decoy-creds/other",
 	}
 	all := []string{"LIST connectors/", "LIST decoys/"}
 	for _, path := range paths {
@@ -69,6 +70,9 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 		"LIST decoys/", "GET decoys/bait", "PUT decoys/bait", "DELETE decoys/bait",
 		"GET decoys/bait/history", "PUT decoys/bait/history", "DELETE decoys/bait/history",
 		"GET decoys/bait/rotate", "PUT decoys/bait/rotate", "DELETE decoys/bait/rotate",
+	}
+	for _, path := range []string{"connectors/github/pause", "connectors/github/resume", "decoys/bait/pause", "decoys/bait/resume"} {
+		bindings = append(bindings, "GET "+path, "PUT "+path, "DELETE "+path)
 	}
 	for file, allowed := range map[string][]string{
 		"policies/app.hcl":                {"GET connector-creds/github"},

@@ -5,7 +5,8 @@ path "c1/config" {
   capabilities = ["read"]
 }
 
-# The list, each binding, its history, and …/rotate, which shows no secret.
+# The list, each binding, its history, …/pause and …/resume, and …/rotate, which shows
+# no secret.
 path "c1/connectors/*" {
   capabilities = ["create", "read", "update", "delete", "list"]
 }

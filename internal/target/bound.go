@@ -40,7 +40,7 @@ func (s *State) Unscheduled() *State {
 }
 
 func (s *State) unschedule() {
-	s.Scheduled, s.NextRotation, s.Recovers, s.Failing = false, time.Time{}, false, nil
+	s.Scheduled, s.NextRotation, s.Recovers, s.Failing, s.Paused = false, time.Time{}, false, nil, nil
 	if s.HasMaterial() {
 		s.Current = copyOf(s.Current)
 		s.Current.Material = nil
@@ -69,6 +69,26 @@ func (s *State) Rescheduled(now time.Time, schedule Schedule) *State {
 		n.NextRotation = schedule.After(now, n.Splay)
 	}
 	return n
+}
+
+// WithPause has the clock rotate nothing until Resumed. What else is planned goes on, and
+// looks that a rotation would have made needless are planned.
+func (s *State) WithPause(now time.Time, t Terms, p Pause) *State {
+	n := s.next()
+	n.Paused = &p
+	n.planLook(t.CheckEvery, now)
+	return n
+}
+
+// Resumed has the clock go on. A turn that has passed meanwhile, and a rotation that
+// failed before, is due at once.
+func (s *State) Resumed(now time.Time, t Terms) *State {
+	if s.Paused == nil {
+		return s
+	}
+	n := s.next()
+	n.Paused = nil
+	return n.Hurried(now).LookReplanned(now, t.CheckEvery)
 }
 
 // Hurried makes a rotation that fails due at once: what has just changed may be what

@@ -135,6 +135,7 @@ func (w *world) settle(t *rapid.T) {
 		w.pure(func(s *target.State) *target.State { n, _ := s.Observed(w.now, w.terms, seen); return n })
 	case target.Rotate:
 		require.True(w, w.s.Scheduled)
+		require.Nil(w, w.s.Paused)
 		w.rotate(t)
 		if a := w.s.Attempt; a != nil || w.s.RotationAt().Before(w.now) {
 			unknown := a != nil
@@ -147,6 +148,23 @@ func (w *world) settle(t *rapid.T) {
 		}
 		for _, r := range w.s.DueEnds(w.now) {
 			w.pure(func(s *target.State) *target.State { return s.Retired(w.now, r.Version, failure) })
+		}
+	}
+}
+
+// pause has the clock rotate nothing, or go on.
+func (w *world) pause(*rapid.T) {
+	switch {
+	case !w.s.Scheduled:
+	case w.s.Paused == nil:
+		w.pure(func(s *target.State) *target.State {
+			return s.WithPause(w.now, w.terms, target.Pause{Reason: "x", At: w.now})
+		})
+	default:
+		overdue := w.s.NextRotation.Before(w.now)
+		w.pure(func(s *target.State) *target.State { return s.Resumed(w.now, w.terms) })
+		if overdue && w.s.Attempt == nil {
+			require.False(w, w.s.RotationAt().After(w.now), "what is overdue is due at once")
 		}
 	}
 }
@@ -170,8 +188,12 @@ func (w *world) check() {
 			require.Equal(w, class, r.Class())
 		}
 	}
-	if s.Scheduled {
+	if s.Scheduled && s.Paused == nil {
 		require.NotEqual(w, target.Nothing, s.Next(w.now).Do, "nobody will come again")
+	}
+	if s.Paused != nil {
+		require.Zero(w, s.RotationAt())
+		require.NotEmpty(w, s.Problems()[target.AttentionPaused])
 	}
 	dead := s.Current != nil && w.live != s.Current.Fingerprint
 	if dead && w.late == "" && s.Health(w.now) == target.Ready {
@@ -199,7 +221,7 @@ func TestNoHistoryOfAStateLosesAnything(t *testing.T) {
 						w.s = w.s.ComesToBeScheduled(w.now, w.terms.Schedule, w.now)
 					}
 					rt.Repeat(map[string]func(*rapid.T){
-						"rotate": w.rotate, "settle": w.settle, "settle again": w.settle, "time": w.pass,
+						"rotate": w.rotate, "settle": w.settle, "settle again": w.settle, "time": w.pass, "pause": w.pause,
 						"": func(*rapid.T) { w.check() },
 					})
 				})
