@@ -104,6 +104,7 @@ func newBackend(version string, s seams) *backend {
 			b.pathsHistory(),
 			b.pathsRotate(),
 			b.pathsPause(),
+			b.pathsAdopt(),
 			b.pathsConnectors(),
 			b.pathsDecoys(),
 			b.pathsConnectorCreds(),

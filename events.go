@@ -14,19 +14,25 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// announce logs a rotation's end and sends it as an event.
+// announce logs a rotation's end, or that a credential was adopted, and sends it as an
+// event.
 func (t *turn) announce(ctx context.Context, r *target.Record) {
 	fields := []any{
 		"target", t.ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
 		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
 	}
 	succeeded := r.HandedOut() || r.Outcome == target.OutcomeDiscarded
-	if succeeded {
+	verb := "rotate"
+	switch {
+	case r.Reason == target.ReasonAdopt:
+		verb = "adopt"
+		t.Logger().Info("adopted", fields...)
+	case succeeded:
 		t.Logger().Info("rotated", fields...)
-	} else {
+	default:
 		t.Logger().Warn("rotation did not end well", append(fields, "error", r.Error)...)
 	}
-	eventType := string(t.ref.Kind) + "-rotate"
+	eventType := string(t.ref.Kind) + "-" + verb
 	if !succeeded {
 		eventType += "-fail"
 	}

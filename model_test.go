@@ -246,6 +246,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	w.addConnector("graceful", fields("rotate_on", "schedule", "rotation_period", 900, "grace_period", 60))
 	w.addDecoy("bait", c1test.KindAccessToken, fields("rotate_on", "schedule", "rotation_period", 1200))
 	w.addDecoy("trust", c1test.KindWorkloadFederation, fields("rotate_on", "schedule"))
+	w.addConnector("adopted", fields("rotate_on", "schedule", "rotation_period", 1800, "grace_period", 60, "skip_initial_rotation", true))
 	w.addConnector("leased", fields("rotate_on", "read", "ttl", 600, "max_ttl", 1200))
 	w.addDecoy("planted", c1test.KindUserClientCredential, fields("rotate_on", "read", "on_lease_end", "rotate", "ttl", 600, "max_ttl", 1200))
 }
@@ -354,6 +355,7 @@ func (w *world) play() {
 			_, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/pause", fields("reason", "x"))
 		},
 		"resume":         func(t *rapid.T) { _, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/resume", nil) },
+		"adopt":          func(*rapid.T) { w.adopt() },
 		"rotate outside": w.rotateOutside,
 		"restart":        func(*rapid.T) { w.crash() },
 		"crash soon":     func(t *rapid.T) { w.within(func(f *effects) { f.crashIn = rapid.IntRange(1, 40).Draw(t, "effects") }) },
@@ -476,6 +478,26 @@ func (w *world) agreeOnIdentity() {
 	_, err = w.send(logical.UpdateOperation, "config/rotate-root", nil)
 	require.NoError(w, err)
 	w.checkIdentity()
+}
+
+// adopt gives Vault a credential that somebody had C1 make, of a connector that Vault has
+// not rotated yet.
+func (w *world) adopt() {
+	i := slices.IndexFunc(w.subjects, func(s *subjectBinding) bool { return s.path == "connectors/adopted" })
+	s := w.subjects[i]
+	if w.state(s).Version > 0 {
+		return
+	}
+	c := w.c1.RotateConnector(c1test.ConnectorRef{AppID: s.ref.AppID, ConnectorID: s.ref.ConnectorID})
+	s.foreign = true // a rotation of this mount's may be under way
+	resp, err := w.send(logical.UpdateOperation, s.path+"/adopt", fields(
+		"client_id", c.ClientID, "client_secret", c.ClientSecret, "credential_id", c.ID, "login", len(c.ID)%2 == 0))
+	if err != nil {
+		return
+	}
+	s.foreign = false
+	require.Equal(w, 1, resp.Data["version"])
+	require.Equal(w, fingerprintOf(c.ClientSecret), resp.Data["fingerprint_sha256"])
 }
 
 func (w *world) rotateOutside(t *rapid.T) {

@@ -209,15 +209,6 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 	return data, bind, nil
 }
 
-// pauseData is what a binding's read and the answer of a pause say of it.
-func pauseData(t *target.State) map[string]any {
-	p := t.Paused
-	if p == nil {
-		p = &target.Pause{}
-	}
-	return map[string]any{"paused": t.Paused != nil, "paused_reason": p.Reason, "paused_by": p.By, "paused_at": rfc3339(p.At)}
-}
-
 // pathListBindings lists the names of a kind's bindings.
 func (b *backend) pathListBindings(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)

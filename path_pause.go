@@ -123,32 +123,23 @@ func (b *backend) resume(ctx context.Context, _ *logical.Request, d *framework.F
 	return resp, nil
 }
 
+// pauseData is what a binding's read and the answer of a pause say of it.
+func pauseData(t *target.State) map[string]any {
+	p := t.Paused
+	if p == nil {
+		p = &target.Pause{}
+	}
+	return map[string]any{"paused": t.Paused != nil, "paused_reason": p.Reason, "paused_by": p.By, "paused_at": rfc3339(p.At)}
+}
+
 // changeClock changes whether the clock rotates a scheduled binding, tells so, and
 // returns the state.
 func (b *backend) changeClock(ctx context.Context, name string, k target.Kind, what string, change func(*turn, target.Terms) *target.State) (*target.State, error) {
-	bind, err := b.boundToClock(ctx, k, name)
-	if err != nil {
-		return nil, err
-	}
-	t, err := b.takeTurn(ctx, bind.Ref)
+	t, bind, s, err := b.takeScheduled(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
 	defer t.release()
-	// The binding may have changed while this caller waited for its turn.
-	if bind, err = b.scheduledBinding(ctx, t.ref, name); err != nil {
-		return nil, err
-	}
-	if bind == nil {
-		return nil, refuse("%s was bound in another way in the meantime: try again", name)
-	}
-	s, err := b.session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.claimedBy(s, name); err != nil {
-		return nil, err
-	}
 	next := change(t, s.terms(bind))
 	if next == t.state {
 		return next, nil
@@ -166,21 +157,4 @@ func (b *backend) changeClock(ctx context.Context, name string, k target.Kind, w
 		"name", name,
 	)
 	return next, nil
-}
-
-// boundToClock reads a binding by name, and refuses one without rotate_on=schedule.
-func (b *backend) boundToClock(ctx context.Context, k target.Kind, name string) (*binding, error) {
-	bind, err := readBinding(ctx, b.store, k, name)
-	if err != nil {
-		return nil, err
-	}
-	bindings, _ := pathsOf(k)
-	switch {
-	case bind == nil:
-		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
-	case !bind.scheduled():
-		return nil, refuse("%s/%s has rotate_on=%s: this goes with rotate_on=schedule", bindings, name, bind.RotateOn)
-	default:
-		return bind, nil
-	}
 }

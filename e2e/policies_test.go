@@ -48,7 +48,7 @@ func probes() []string {
 	paths := []string{
 		"config", "config/rotate-root", "status", "lookup",
 		"connectors/github", "connectors/github/history", "connectors/github/rotate",
-		"connectors/github/pause", "connectors/github/resume",
+		"connectors/github/adopt", "connectors/github/pause", "connectors/github/resume",
 		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
 		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoys/bait/pause", "decoys/bait/resume", "decoy-creds/bait", "decoy-creds/other",
 	}
@@ -71,7 +71,7 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 		"GET decoys/bait/history", "PUT decoys/bait/history", "DELETE decoys/bait/history",
 		"GET decoys/bait/rotate", "PUT decoys/bait/rotate", "DELETE decoys/bait/rotate",
 	}
-	for _, path := range []string{"connectors/github/pause", "connectors/github/resume", "decoys/bait/pause", "decoys/bait/resume"} {
+	for _, path := range []string{"connectors/github/adopt", "connectors/github/pause", "connectors/github/resume", "decoys/bait/pause", "decoys/bait/resume"} {
 		bindings = append(bindings, "GET "+path, "PUT "+path, "DELETE "+path)
 	}
 	for file, allowed := range map[string][]string{

@@ -98,6 +98,26 @@ func (s *State) Succeeded(now time.Time, t Terms, r Result) *State {
 	return n
 }
 
+// TakenOver makes a credential that is in use already the first version of a scheduled
+// target that has none: nothing was rotated, and the schedule counts from now.
+func (s *State) TakenOver(now time.Time, t Terms, o Origin, r Result) *State {
+	n := s.next()
+	n.Version++
+	n.Failing, n.Recovers = nil, false
+	n.Current = &Credential{
+		Binding: o.Binding, CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint,
+		RotatedAt: now, ExpiresAt: r.ExpiresAt, Material: r.Material,
+	}
+	n.add(Record{
+		Origin: o, Version: n.Version, Outcome: OutcomeStored, FinishedAt: now,
+		CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint, ExpiresAt: r.ExpiresAt, Warning: r.Warning,
+	})
+	n.NextRotation = t.Schedule.NextTurn(n.Current, n.Splay, now)
+	n.CheckedAt, n.Recheck = now, nil // C1 has just shown it
+	n.planLook(t.CheckEvery, now)
+	return n
+}
+
 // planEndOf plans the end of the credential before a scheduled rotation, unless a
 // lease owns its end or it has ended.
 func (s *State) planEndOf(previous *Credential, version int, at time.Time) {
