@@ -231,7 +231,7 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
 		bind.Schedule, bind.GracePeriod, bind.RefreshInterval = target.Schedule{}, 0, 0
-		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "refresh_interval", "skip_initial_rotation"); err != nil {
+		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "rotation_window", "grace_period", "refresh_interval", "skip_initial_rotation"); err != nil {
 			return nil, err
 		}
 		return bind, mergeLease(bind, d, k, leaseEnds)
@@ -309,6 +309,9 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	if err != nil {
 		return err
 	}
+	if err := mergeWindow(bind, d); err != nil {
+		return err
+	}
 	if d.Schema["grace_period"] != nil {
 		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
 			return err
@@ -328,6 +331,24 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	}
 	return nil
 }
+
+// mergeWindow takes how long after a cron turn the clock may rotate.
+func mergeWindow(bind *binding, d *framework.FieldData) error {
+	if bind.Schedule.Cron != "" {
+		return setDurationOrOff(d, "rotation_window", &bind.Schedule.Window, shortestWindow, longestRotationPeriod)
+	}
+	bind.Schedule.Window = 0
+	if given, err := named(d, "rotation_window"); err != nil || given {
+		if err != nil {
+			return err
+		}
+		return refuse("rotation_window goes with rotation_schedule: it begins with each of its turns")
+	}
+	return nil
+}
+
+// shortestWindow is the least rotation_window that Vault takes.
+const shortestWindow = time.Hour
 
 // maxInGrace is how many credentials of one target may live in their grace
 // period at the same time.

@@ -351,6 +351,7 @@ func (w *world) play() {
 		"write identity": w.writeIdentity,
 		"rewrite config": func(*rapid.T) { _, _ = w.send(logical.UpdateOperation, "config", fields("max_retries", 0)) },
 		"change period":  w.changePeriod,
+		"change window":  w.changeWindow,
 		"pause": func(t *rapid.T) {
 			_, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/pause", fields("reason", "x"))
 		},
@@ -423,6 +424,16 @@ func (w *world) changePeriod(t *rapid.T) {
 	s := w.subjects[0]
 	data := fields("rotation_period", rapid.SampledFrom([]int{600, 3600, 86400}).Draw(t, "period"), "verify", false)
 	_, _ = w.send(logical.UpdateOperation, s.path, data)
+}
+
+// changeWindow has the clock rotate a binding in a window, or by a period again.
+func (w *world) changeWindow(t *rapid.T) {
+	schedule := rapid.SampledFrom([][]any{
+		{"rotation_period", 1200},
+		{"rotation_schedule", "0 */2 * * *", "rotation_window", 3600},
+		{"rotation_schedule", "0 */2 * * *", "rotation_window", 0},
+	}).Draw(t, "schedule")
+	_, _ = w.send(logical.UpdateOperation, "decoys/bait", merge(fields("verify", false), schedule...))
 }
 
 // writeIdentity has somebody write a new credential of the same principal into config,

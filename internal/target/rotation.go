@@ -8,20 +8,6 @@ import (
 	"time"
 )
 
-// Terms are what config and binding ask of a target.
-type Terms struct {
-	// SettleTime is how long after it was sent C1 may still commit a request.
-	SettleTime time.Duration
-	// CheckEvery is the time between two looks; 0 is never.
-	CheckEvery time.Duration
-	// Revision of the config.
-	Revision string
-	// Schedule, GracePeriod and Scheduled are the binding's.
-	Schedule    Schedule
-	GracePeriod time.Duration
-	Scheduled   bool
-}
-
 // Result is what C1 has made.
 type Result struct {
 	Outcome      string // OutcomeIssued, OutcomeStored or OutcomeDiscarded
@@ -165,7 +151,7 @@ func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State 
 		f = *s.Failing
 	}
 	f.Failures++
-	f.Error, f.Revision = why, t.Revision
+	f.Error, f.Revision, f.Waits = why, t.Revision, false
 	switch unknown = unknown && s.Attempt != nil; {
 	case unknown && f.Failures == 1:
 		f.NextTry = s.Attempt.CommitBy
@@ -175,6 +161,10 @@ func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State 
 		f.NextTry = now.Add(s.Splay.retryIn(f.Failures + lasting))
 	}
 	n.Failing = &f
+	if n.tooLate(t, f.NextTry) {
+		f.Error += fmt.Sprintf("; rotation_window (%s) closes before another try, so it waits for the next turn", t.Schedule.Window)
+		return n.deferred(now, t)
+	}
 	return n
 }
 

@@ -159,6 +159,8 @@ type Failing struct {
 	// Revision of the config under which it failed: another one may be what it
 	// waited for.
 	Revision string `json:"revision"`
+	// Waits: its rotation_window has closed, and it waits for the next turn.
+	Waits bool `json:"waits,omitempty"`
 }
 
 // Pause says who has the clock rotate nothing, since when and why.
