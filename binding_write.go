@@ -36,6 +36,12 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	if req.Operation == logical.PatchOperation {
+		if stored == nil {
+			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch creates none", k, name)
+		}
+		patchPairs(d, "metadata", stored.Metadata)
+	}
 	bind, err := mergeBinding(stored, d, k, leaseEnds)
 	if err != nil {
 		return nil, err
@@ -64,21 +70,26 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		w.resp.AddWarning(fmt.Sprintf("ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit))
 	}
 	if bind.scheduled() {
-		if w.comesToBeScheduled() && !w.skipInitial {
-			asked := originOf(req)
-			asked.Reason = target.ReasonInitial
-			if t, err = b.rotateFirst(ctx, w, asked); err != nil {
-				return nil, err
-			}
-		}
-		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
-		if t.HasMaterial() {
-			w.resp.Data["version"] = t.Version
-		}
-		return w.resp, nil
+		return b.scheduledAnswer(ctx, w, t, originOf(req))
 	}
 	if len(w.resp.Warnings) == 0 {
 		return nil, nil // the CLI then says that it was written
+	}
+	return w.resp, nil
+}
+
+// scheduledAnswer rotates what has just come to be scheduled, and answers the write.
+func (b *backend) scheduledAnswer(ctx context.Context, w *bindingWrite, t *target.State, asked target.Origin) (*logical.Response, error) {
+	if w.comesToBeScheduled() && !w.skipInitial {
+		var err error
+		asked.Reason = target.ReasonInitial
+		if t, err = b.rotateFirst(ctx, w, asked); err != nil {
+			return nil, err
+		}
+	}
+	w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
+	if t.HasMaterial() {
+		w.resp.Data["version"] = t.Version
 	}
 	return w.resp, nil
 }

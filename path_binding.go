@@ -54,6 +54,11 @@ func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*fram
 			Summary: "Change a " + string(k) + " binding; fields not given stay.", Callback: write, Responses: written,
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},
+		logical.PatchOperation: &framework.PathOperation{
+			Summary: "Change a " + string(k) + " binding that is there; null removes a field, or one pair of metadata.", Callback: write, Responses: written,
+			DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "patch"},
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		},
 		logical.DeleteOperation: &framework.PathOperation{
 			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},

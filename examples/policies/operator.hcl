@@ -8,11 +8,11 @@ path "c1/config" {
 # The list, each binding, its history, …/pause and …/resume, and …/rotate, which shows
 # no secret.
 path "c1/connectors/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/decoys/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/status" {
