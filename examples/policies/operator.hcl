@@ -5,8 +5,8 @@ path "c1/config" {
   capabilities = ["read"]
 }
 
-# The list, each binding, its history, …/pause and …/resume, and …/rotate, which shows
-# no secret.
+# The list, each binding, its history, …/pause, …/resume and …/rotate; and …/adopt, which
+# takes a secret that somebody has already. None of them shows one.
 path "c1/connectors/*" {
   capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
