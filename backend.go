@@ -98,12 +98,14 @@ func newBackend(version string, s seams) *backend {
 			SealWrapStorage: []string{configKey, targetPrefix, store.NamesPrefix},
 		},
 		// Most specific first: the framework takes the first pattern that
-		// matches, and …/rotate or …/history must not read as a name.
+		// matches, and …/rotate, …/pause or …/history must not read as a name.
 		Paths: framework.PathAppend(
 			b.pathsConfig(),
 			b.pathsRotateRoot(),
 			b.pathsHistory(),
 			b.pathsRotate(),
+			b.pathsPause(),
+			b.pathsAdopt(),
 			b.pathsConnectors(),
 			b.pathsDecoys(),
 			b.pathsConnectorCreds(),

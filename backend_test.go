@@ -608,7 +608,7 @@ func TestFactoryReportsTheVersionItWasBuiltFor(t *testing.T) {
 func TestEveryPathIsDeclaredWhole(t *testing.T) {
 	t.Parallel()
 	changes := map[logical.Operation]bool{
-		logical.CreateOperation: true, logical.UpdateOperation: true, logical.DeleteOperation: true,
+		logical.CreateOperation: true, logical.UpdateOperation: true, logical.PatchOperation: true, logical.DeleteOperation: true,
 	}
 	readsOnly := map[string]bool{"lookup$": true}
 	for _, path := range New(testVersion).Paths {

@@ -45,6 +45,9 @@ type binding struct {
 	// With rotate_on=schedule.
 	Schedule    target.Schedule `json:"schedule,omitzero"`
 	GracePeriod time.Duration   `json:"grace_period,omitempty"` // 0: C1 decides
+	// RefreshInterval bounds how long readers are told to keep what they read; 0: until
+	// the next turn.
+	RefreshInterval time.Duration `json:"refresh_interval,omitempty"`
 
 	// What the KV API shows, with rotate_on=schedule: fields of the material by names
 	// of the owner's own, or by those of a preset.
@@ -119,6 +122,23 @@ func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name str
 		return nil, err
 	}
 	return bind, nil
+}
+
+// boundToClock reads a binding by name, and refuses one without rotate_on=schedule.
+func (b *backend) boundToClock(ctx context.Context, k target.Kind, name string) (*binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
+	if err != nil {
+		return nil, err
+	}
+	bindings, _ := pathsOf(k)
+	switch {
+	case bind == nil:
+		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
+	case !bind.scheduled():
+		return nil, refuse("%s/%s has rotate_on=%s: this goes with rotate_on=schedule", bindings, name, bind.RotateOn)
+	default:
+		return bind, nil
+	}
 }
 
 // identityBinding is what the config says of the identity's rotation, in the form of

@@ -36,6 +36,7 @@ func TestBindingRoundTrip(t *testing.T) {
 		"metadata": map[string]string{"team": "people"}, "keys": map[string]string{}, "keys_preset": "", "state": "ready", "problems": []string{}, "version": 0,
 		"last_rotation": "", "credential_id": "", "fingerprint_sha256": "", "live_leases": 0,
 		"rotation_period": int64(0), "rotation_schedule": "", "next_rotation": "", "grace_period": int64(0),
+		"refresh_interval": int64(0), "rotation_window": int64(0), "paused": false, "paused_reason": "", "paused_by": "", "paused_at": "",
 	}, got)
 
 	e.write("connectors/hr", "rotate_on", "write", "ttl", "5m")
@@ -71,6 +72,17 @@ func TestBadBindingIsRefusedByNameAndAsksC1Nothing(t *testing.T) {
 		"schedule's period":       {"connectors/a", []any{"rotation_period", "1h"}, "rotation_period goes with rotate_on=schedule"},
 		"schedule's cron line":    {"connectors/a", []any{"rotation_schedule", "0 3 * * *"}, "rotation_schedule goes with rotate_on=schedule"},
 		"schedule's grace":        {"connectors/a", []any{"grace_period", "1h"}, "grace_period goes with rotate_on=schedule"},
+		"schedule's window":       {"connectors/a", []any{"rotation_window", "1h"}, "rotation_window goes with rotate_on=schedule"},
+		"window of a period":      {"connectors/a", []any{"rotate_on", "schedule", "rotation_period", "5h", "rotation_window", "1h"}, "rotation_window goes with rotation_schedule"},
+		"window of nobody":        {"connectors/a", []any{"rotate_on", "schedule", "rotation_window", 3600}, "rotation_window goes with rotation_schedule"},
+		"window too short":        {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 3 * * *", "rotation_window", "59m"}, "rotation_window must lie between 1h0m0s"},
+		"window of half a second": {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 3 * * *", "rotation_window", "0.5s"}, "rotation_window"},
+		"schedule's refresh":      {"connectors/a", []any{"refresh_interval", "1m"}, "refresh_interval goes with rotate_on=schedule"},
+		"refresh above period":    {"connectors/a", []any{"rotate_on", "schedule", "rotation_period", "1h", "refresh_interval", "61m"}, "refresh_interval (1h1m0s) must not be longer"},
+		"refresh above the turns": {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 3 * * *", "refresh_interval", "25h"}, "refresh_interval (25h0m0s) must not be longer"},
+		"refresh of nobody":       {"connectors/a", []any{"rotate_on", "schedule", "refresh_interval", "6m"}, "refresh_interval (6m0s) must not be longer"},
+		"refresh below a second":  {"connectors/a", []any{"rotate_on", "schedule", "rotation_period", "1h", "refresh_interval", "500ms"}, "refresh_interval: must be whole seconds"},
+		"negative refresh":        {"connectors/a", []any{"rotate_on", "schedule", "rotation_period", "1h", "refresh_interval", -1}, "refresh_interval"},
 		"schedule's skip":         {"connectors/a", []any{"skip_initial_rotation", true}, "skip_initial_rotation goes with rotate_on=schedule"},
 		"revoke with a write":     {"connectors/a", []any{"revoke", true}, "revoke goes with a delete"},
 		"lease of a schedule":     {"connectors/a", []any{"rotate_on", "schedule", "ttl", "1h"}, "ttl goes with leases"},

@@ -36,6 +36,12 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	if err != nil {
 		return nil, err
 	}
+	if req.Operation == logical.PatchOperation {
+		if stored == nil {
+			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch creates none", k, name)
+		}
+		patchPairs(d, "metadata", stored.Metadata)
+	}
 	bind, err := mergeBinding(stored, d, k, leaseEnds)
 	if err != nil {
 		return nil, err
@@ -59,24 +65,29 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		w.resp.AddWarning(fmt.Sprintf("ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit))
 	}
 	if bind.scheduled() {
-		if w.comesToBeScheduled() && !w.skipInitial {
-			asked := originOf(req)
-			asked.Reason = target.ReasonInitial
-			if t, err = b.rotateFirst(ctx, w, asked); err != nil {
-				return nil, err
-			}
-		}
-		w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
-		if t.HasMaterial() {
-			w.resp.Data["version"] = t.Version
-			if _, err := bind.shown(t.Current.Material); err != nil { // who did not verify learns it now
-				w.resp.AddWarning(err.Error())
-			}
-		}
-		return w.resp, nil
+		return b.scheduledAnswer(ctx, w, t, originOf(req))
 	}
 	if len(w.resp.Warnings) == 0 {
 		return nil, nil // the CLI then says that it was written
+	}
+	return w.resp, nil
+}
+
+// scheduledAnswer rotates what has just come to be scheduled, and answers the write.
+func (b *backend) scheduledAnswer(ctx context.Context, w *bindingWrite, t *target.State, asked target.Origin) (*logical.Response, error) {
+	if w.comesToBeScheduled() && !w.skipInitial {
+		var err error
+		asked.Reason = target.ReasonInitial
+		if t, err = b.rotateFirst(ctx, w, asked); err != nil {
+			return nil, err
+		}
+	}
+	w.resp.Data = map[string]any{"version": 0, "next_rotation": rfc3339(t.RotationAt())}
+	if t.HasMaterial() {
+		w.resp.Data["version"] = t.Version
+		if _, err := w.bind.shown(t.Current.Material); err != nil { // who did not verify learns it now
+			w.resp.AddWarning(err.Error())
+		}
 	}
 	return w.resp, nil
 }
@@ -228,9 +239,9 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 	}
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
-		bind.Schedule, bind.GracePeriod = target.Schedule{}, 0
+		bind.Schedule, bind.GracePeriod, bind.RefreshInterval = target.Schedule{}, 0, 0
 		bind.Keys, bind.KeysPreset = nil, ""
-		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "grace_period", "skip_initial_rotation", "keys", "keys_preset"); err != nil {
+		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "rotation_window", "grace_period", "refresh_interval", "skip_initial_rotation", "keys", "keys_preset"); err != nil {
 			return nil, err
 		}
 		return bind, mergeLease(bind, d, k, leaseEnds)
@@ -301,10 +312,19 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	if err != nil {
 		return err
 	}
+	if err := mergeWindow(bind, d); err != nil {
+		return err
+	}
 	if d.Schema["grace_period"] != nil {
 		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
 			return err
 		}
+	}
+	if err := setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod); err != nil {
+		return err
+	}
+	if gap := shortestPeriod(bind.Schedule); bind.RefreshInterval > gap {
+		return refuse("refresh_interval (%s) must not be longer than the shortest time between two rotations (%s)", bind.RefreshInterval, gap)
 	}
 	if p := bind.Schedule.Period; p > 0 && bind.Cooldown > p {
 		return refuse("cooldown (%s) must not be longer than rotation_period (%s)", bind.Cooldown, p)
@@ -314,6 +334,24 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	}
 	return nil
 }
+
+// mergeWindow takes how long after a cron turn the clock may rotate.
+func mergeWindow(bind *binding, d *framework.FieldData) error {
+	if bind.Schedule.Cron != "" {
+		return setDurationOrOff(d, "rotation_window", &bind.Schedule.Window, shortestWindow, longestRotationPeriod)
+	}
+	bind.Schedule.Window = 0
+	if given, err := named(d, "rotation_window"); err != nil || given {
+		if err != nil {
+			return err
+		}
+		return refuse("rotation_window goes with rotation_schedule: it begins with each of its turns")
+	}
+	return nil
+}
+
+// shortestWindow is the least rotation_window that Vault takes.
+const shortestWindow = time.Hour
 
 // maxInGrace is how many credentials of one target may live in their grace
 // period at the same time.

@@ -148,35 +148,13 @@ func mergeRootRotation(cfg *config, d *framework.FieldData) error {
 	if cfg.RootRotation == (target.Schedule{}) {
 		return nil
 	}
-	if shortest := shortestGap(cfg.RootRotation); shortest < shortestRootPeriod {
+	if shortest := cfg.RootRotation.ShortestGap(); shortest < shortestRootPeriod {
 		return refuse("root_rotation_schedule %q has turns that are %s apart, at least %s are needed", clip(cfg.RootRotation.Cron, 80), shortest, shortestRootPeriod)
 	}
 	if err := cfg.refuseUnlessOwn(); err != nil {
 		return refuse("root_rotation_period and root_rotation_schedule: %s", err)
 	}
 	return nil
-}
-
-// shortestGap is the shortest time between two of a schedule's next turns. A day of a
-// time zone counts as 24 hours.
-func shortestGap(schedule target.Schedule) time.Duration {
-	if schedule.Cron == "" {
-		return schedule.Period
-	}
-	shortest := longestRootPeriod
-	turn := schedule.After(time.Unix(0, 0).UTC(), 0)
-	for range 20 {
-		next := schedule.After(turn, 0)
-		if next.IsZero() {
-			break
-		}
-		gap := next.Sub(turn)
-		if gap == 23*time.Hour {
-			gap = 24 * time.Hour // the clock was put forward
-		}
-		shortest, turn = min(shortest, gap), next
-	}
-	return shortest
 }
 
 func (c *config) federated() bool { return c.AccessToken == "" && c.use() == useFederated }

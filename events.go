@@ -14,20 +14,28 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// announce counts and logs a rotation's end, and sends it as an event.
+// announce counts and logs a rotation's end, or that a credential was adopted, and sends
+// it as an event.
 func (t *turn) announce(ctx context.Context, r *target.Record) {
-	t.tally.rotated(t.ref.Kind, r.Reason, r.Outcome)
 	fields := []any{
 		"target", t.ref.String(), "binding", r.Binding, "outcome", r.Outcome, "reason", r.Reason,
 		"version", r.Version, "attempt_id", r.ID, "request_id", r.RequestID,
 	}
 	succeeded := r.HandedOut() || r.Outcome == target.OutcomeDiscarded
-	if succeeded {
+	verb := "rotate"
+	switch {
+	case r.Reason == target.ReasonAdopt:
+		verb = "adopt"
+		t.Logger().Info("adopted", fields...) // no rotation, so it is not counted as one
+	case succeeded:
 		t.Logger().Info("rotated", fields...)
-	} else {
+	default:
 		t.Logger().Warn("rotation did not end well", append(fields, "error", r.Error)...)
 	}
-	eventType := string(t.ref.Kind) + "-rotate"
+	if verb == "rotate" {
+		t.tally.rotated(t.ref.Kind, r.Reason, r.Outcome)
+	}
+	eventType := string(t.ref.Kind) + "-" + verb
 	if !succeeded {
 		eventType += "-fail"
 	}

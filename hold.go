@@ -19,29 +19,34 @@ const (
 	holdLongest = 30 * time.Second
 )
 
-// storeKept stores the outcome for the readers of a scheduled binding. What
-// they can read is known to lookup before, and so is when to look next. Then
-// nobody needs to look on behalf of the attempt any more.
+// storeKept stores the outcome for the readers of a scheduled binding. Then nobody
+// needs to look on behalf of the attempt any more.
 func (t *turn) storeKept(ctx context.Context, next *target.State, attemptMinute int64) error {
 	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	var nextMinute int64
-	err := parallel(
-		func() (err error) {
-			if step := next.Next(t.now()); step.Do != target.Nothing {
-				nextMinute, err = t.agenda.Put(stored, t.name, step.At)
-			}
-			return err
-		},
-		func() error { return t.writeIndex(stored, next, currentKeys(next)) },
-	)
-	if err == nil {
-		err = t.storeOutcome(ctx, next)
-	}
+	nextMinute, err := t.storeReadable(stored, next)
 	if err == nil && nextMinute != attemptMinute {
 		_ = t.agenda.Drop(stored, attemptMinute, t.name) // if it stays it costs a look
 	}
 	return err
+}
+
+// storeReadable stores a state whose material readers can have. It is known to lookup
+// before, and so is when to look next: in the minute that it returns.
+func (t *turn) storeReadable(ctx context.Context, next *target.State) (nextMinute int64, err error) {
+	err = parallel(
+		func() (err error) {
+			if step := next.Next(t.now()); step.Do != target.Nothing {
+				nextMinute, err = t.agenda.Put(ctx, t.name, step.At)
+			}
+			return err
+		},
+		func() error { return t.writeIndex(ctx, next, currentKeys(next)) },
+	)
+	if err == nil {
+		err = t.storeOutcome(ctx, next)
+	}
+	return nextMinute, err
 }
 
 // holdUntilStored keeps the material of a scheduled target in memory, which is

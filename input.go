@@ -32,12 +32,18 @@ func (b *backend) checkInput(req *logical.Request) error {
 	for name, value := range req.Data {
 		field := path.Fields[name]
 		switch {
-		case value == nil:
+		case value == nil && req.Operation != logical.PatchOperation:
 			delete(req.Data, name) // null is "not named"
 		case field != nil && field.Type == framework.TypeKVPairs && value == "":
 			req.Data[name] = map[string]any{} // what the CLI makes of `metadata=`
 		case field == nil:
 			return refuse("unknown field %q; see `vault path-help` for the fields of this path", clip(name, 40))
+		case value == nil:
+			req.Data[name] = field.DefaultOrZero() // RFC 7396: null removes
+		case field.Type == framework.TypeKVPairs && req.Operation == logical.PatchOperation:
+			if !fitsPatch(value) {
+				return refuse("%s: must be %s, or null to remove one", name, expected(field.Type))
+			}
 		case !fits(field.Type, value):
 			return refuse("%s: must be %s", name, expected(field.Type))
 		}
@@ -102,6 +108,40 @@ func fitsPairs(value any) bool {
 	default:
 		return false
 	}
+}
+
+// fitsPatch takes pairs of which some are to be removed.
+func fitsPatch(value any) bool {
+	pairs, ok := value.(map[string]any)
+	if !ok {
+		return false
+	}
+	for _, text := range pairs {
+		if _, ok := text.(string); !ok && text != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// patchPairs puts a merge patch (RFC 7396) of a field of pairs over what is stored.
+func patchPairs(d *framework.FieldData, field string, stored map[string]string) {
+	patch, ok := d.Raw[field].(map[string]any)
+	if !ok || len(patch) == 0 {
+		return // not named, or removed as a whole
+	}
+	pairs := map[string]any{}
+	for key, value := range stored {
+		pairs[key] = value
+	}
+	for key, value := range patch {
+		if value == nil {
+			delete(pairs, key)
+		} else {
+			pairs[key] = value
+		}
+	}
+	d.Raw[field] = pairs
 }
 
 func expected(t framework.FieldType) string {

@@ -246,6 +246,7 @@ func (w *world) begin(semantics c1test.Semantics) {
 	w.addConnector("graceful", fields("rotate_on", "schedule", "rotation_period", 900, "grace_period", 60))
 	w.addDecoy("bait", c1test.KindAccessToken, fields("rotate_on", "schedule", "rotation_period", 1200))
 	w.addDecoy("trust", c1test.KindWorkloadFederation, fields("rotate_on", "schedule"))
+	w.addConnector("adopted", fields("rotate_on", "schedule", "rotation_period", 1800, "grace_period", 60, "skip_initial_rotation", true))
 	w.addConnector("leased", fields("rotate_on", "read", "ttl", 600, "max_ttl", 1200))
 	w.addDecoy("planted", c1test.KindUserClientCredential, fields("rotate_on", "read", "on_lease_end", "rotate", "ttl", 600, "max_ttl", 1200))
 }
@@ -350,6 +351,12 @@ func (w *world) play() {
 		"write identity": w.writeIdentity,
 		"rewrite config": func(*rapid.T) { _, _ = w.send(logical.UpdateOperation, "config", fields("max_retries", 0)) },
 		"change period":  w.changePeriod,
+		"change window":  w.changeWindow,
+		"pause": func(t *rapid.T) {
+			_, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/pause", fields("reason", "x"))
+		},
+		"resume":         func(t *rapid.T) { _, _ = w.send(logical.UpdateOperation, w.pick(t).path+"/resume", nil) },
+		"adopt":          func(*rapid.T) { w.adopt() },
 		"rotate outside": w.rotateOutside,
 		"restart":        func(*rapid.T) { w.crash() },
 		"crash soon":     func(t *rapid.T) { w.within(func(f *effects) { f.crashIn = rapid.IntRange(1, 40).Draw(t, "effects") }) },
@@ -419,6 +426,16 @@ func (w *world) changePeriod(t *rapid.T) {
 	_, _ = w.send(logical.UpdateOperation, s.path, data)
 }
 
+// changeWindow has the clock rotate a binding in a window, or by a period again.
+func (w *world) changeWindow(t *rapid.T) {
+	schedule := rapid.SampledFrom([][]any{
+		{"rotation_period", 1200},
+		{"rotation_schedule", "0 */2 * * *", "rotation_window", 3600},
+		{"rotation_schedule", "0 */2 * * *", "rotation_window", 0},
+	}).Draw(t, "schedule")
+	_, _ = w.send(logical.UpdateOperation, "decoys/bait", merge(fields("verify", false), schedule...))
+}
+
 // writeIdentity has somebody write a new credential of the same principal into config,
 // or once more the one that was written before.
 func (w *world) writeIdentity(t *rapid.T) {
@@ -472,6 +489,26 @@ func (w *world) agreeOnIdentity() {
 	_, err = w.send(logical.UpdateOperation, "config/rotate-root", nil)
 	require.NoError(w, err)
 	w.checkIdentity()
+}
+
+// adopt gives Vault a credential that somebody had C1 make, of a connector that Vault has
+// not rotated yet.
+func (w *world) adopt() {
+	i := slices.IndexFunc(w.subjects, func(s *subjectBinding) bool { return s.path == "connectors/adopted" })
+	s := w.subjects[i]
+	if w.state(s).Version > 0 {
+		return
+	}
+	c := w.c1.RotateConnector(c1test.ConnectorRef{AppID: s.ref.AppID, ConnectorID: s.ref.ConnectorID})
+	s.foreign = true // a rotation of this mount's may be under way
+	resp, err := w.send(logical.UpdateOperation, s.path+"/adopt", fields(
+		"client_id", c.ClientID, "client_secret", c.ClientSecret, "credential_id", c.ID, "login", len(c.ID)%2 == 0))
+	if err != nil {
+		return
+	}
+	s.foreign = false
+	require.Equal(w, 1, resp.Data["version"])
+	require.Equal(w, fingerprintOf(c.ClientSecret), resp.Data["fingerprint_sha256"])
 }
 
 func (w *world) rotateOutside(t *rapid.T) {
@@ -583,6 +620,18 @@ func (w *world) checkMarks(s *subjectBinding, t *target.State) {
 	}
 }
 
+// checkPause says that the clock has not begun to rotate what is paused.
+func (w *world) checkPause(s *subjectBinding, t *target.State) {
+	if t.Paused == nil {
+		return
+	}
+	require.Zero(w, t.RotationAt(), s.path)
+	for _, r := range recordsOf(w, w.stored, t) {
+		byClock := r.Reason == target.ReasonSchedule || r.Reason == target.ReasonRecovery
+		require.False(w, byClock && r.StartedAt.After(t.Paused.At), "%s: the clock rotated it at %s, paused since %s", s.path, r.StartedAt, t.Paused.At)
+	}
+}
+
 func (w *world) marked(s *subjectBinding, reason string) bool {
 	name, err := w.stored.Name(context.Background(), stateKey(s.ref))
 	require.NoError(w, err)
@@ -605,6 +654,7 @@ func (w *world) check() {
 		t := w.state(s)
 		if t != nil {
 			w.checkMarks(s, t)
+			w.checkPause(s, t)
 		}
 		if t == nil || t.Current == nil || s.foreign || !s.scheduled {
 			continue
@@ -620,6 +670,12 @@ func (w *world) heal() {
 	w.c1.ClearFaults()
 	w.c1.SetDown(false)
 	w.crash()
+	for _, s := range w.subjects {
+		if s.scheduled {
+			_, err := w.send(logical.UpdateOperation, s.path+"/resume", nil)
+			require.NoError(w, err, s.path)
+		}
+	}
 	for range 6 {
 		w.wait(30 * time.Minute)
 	}

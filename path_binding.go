@@ -54,6 +54,11 @@ func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*fram
 			Summary: "Change a " + string(k) + " binding; fields not given stay.", Callback: write, Responses: written,
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
 		},
+		logical.PatchOperation: &framework.PathOperation{
+			Summary: "Change a " + string(k) + " binding that is there; null removes a field, or one pair of metadata.", Callback: write, Responses: written,
+			DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "patch"},
+			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
+		},
 		logical.DeleteOperation: &framework.PathOperation{
 			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
@@ -80,6 +85,8 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 		"wrap_ttl":              {Type: framework.TypeDurationSecond, Description: "Vend only as a wrapping token that lives this long; callers may ask for a shorter one. Not for Vault Agent, operators or templates, which cannot unwrap. Default: do not force wrapping."},
 		"rotation_period":       {Type: framework.TypeDurationSecond, Description: "With schedule: time from one rotation to the next, at least 1m; up to a tenth less, so that bindings written together drift apart. Excludes rotation_schedule; without both, only callers rotate."},
 		"rotation_schedule":     {Type: framework.TypeString, Description: "With schedule: a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes rotation_period."},
+		"rotation_window":       {Type: framework.TypeDurationSecond, Description: "With rotation_schedule: how long after a turn the clock may begin to rotate, at least 1h. What could not be rotated by then waits for the next turn, and is failing. Default, and 0: until it succeeds."},
+		"refresh_interval":      {Type: framework.TypeDurationSecond, Description: "With schedule: the longest ttl that reads answer, so that readers who follow ttl have what a manual rotation brings within it; 1s up to the time between two rotations (5m when only callers rotate). Default, and 0: until the next rotation."},
 		"skip_initial_rotation": {Type: framework.TypeBool, Description: "With schedule: do not rotate once when the binding comes to be scheduled; until its first turn there is nothing to read. Not stored."},
 		"ttl":                   {Type: framework.TypeDurationSecond, Description: "Lease duration. Default: the mount's. Never past the credential's own expiry."},
 		"max_ttl":               {Type: framework.TypeDurationSecond, Description: "Longest life of a lease with renewals. Default: the mount's."},
@@ -113,7 +120,13 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 		"keys_preset":        {Type: framework.TypeString, Required: true, Description: "With schedule: whose names they are, instead of keys."},
 		"rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "With schedule: time between rotations in seconds; 0 is none."},
 		"rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "With schedule: the cron line."},
+		"rotation_window":    {Type: framework.TypeInt64, Required: true, Description: "With a cron line: how long after a turn the clock may begin to rotate, in seconds; 0: until it succeeds."},
+		"refresh_interval":   {Type: framework.TypeInt64, Required: true, Description: "With schedule: the longest ttl that reads answer, in seconds; 0: until the next rotation."},
 		"next_rotation":      {Type: framework.TypeString, Required: true, Description: "With schedule: time of the next rotation, RFC 3339; empty when nothing is planned."},
+		"paused":             {Type: framework.TypeBool, Required: true, Description: "With schedule: whether somebody has paused the clock."},
+		"paused_reason":      {Type: framework.TypeString, Required: true, Description: "Why, in that person's words; empty unless it is paused."},
+		"paused_by":          {Type: framework.TypeString, Required: true, Description: "Who paused it: the token's display name, or the entity's ID where it has none."},
+		"paused_at":          {Type: framework.TypeString, Required: true, Description: "Since when, RFC 3339."},
 		"state":              {Type: framework.TypeString, Required: true, Description: "ready, pending (scheduled, not rotated yet), rotating, ambiguous, failing or drifted."},
 		"problems":           {Type: framework.TypeStringSlice, Required: true, Description: "What needs a person, and why."},
 		"version":            {Type: framework.TypeInt, Required: true, Description: "Version of the last rotation; 0 before the first."},
@@ -182,6 +195,8 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		"keys_preset":        bind.KeysPreset,
 		"rotation_period":    seconds(bind.Schedule.Period),
 		"rotation_schedule":  bind.Schedule.Cron,
+		"rotation_window":    seconds(bind.Schedule.Window),
+		"refresh_interval":   seconds(bind.RefreshInterval),
 		"next_rotation":      rfc3339(t.RotationAt()),
 		"state":              t.Health(b.now()),
 		"problems":           t.ProblemList(),
@@ -191,6 +206,7 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		"fingerprint_sha256": "",
 		"live_leases":        t.LiveLeases(name),
 	}
+	maps.Copy(data, pauseData(t))
 	if k == target.Decoy {
 		seen := t.Decoy
 		if seen == nil {

@@ -34,17 +34,17 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust beside the system's."},
 			"ca_cert_only":            {Type: framework.TypeBool, Description: "Trust ca_cert alone. Default: no."},
 			"identity_token_audience": {Type: framework.TypeString, Description: "With a client_id of workload federation (/wfe): have Vault Enterprise issue the token, with this audience, which must contain the tenant's host. Default: the file that C1_IDENTITY_TOKEN_FILE names in the plugin's environment."},
-			"identity_token_ttl":      {Type: framework.TypeDurationSecond, Description: "Life of those tokens, 1m to 24h. Default: 1h."},
-			"request_timeout":         {Type: framework.TypeDurationSecond, Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
-			"max_retries":             {Type: framework.TypeInt, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
+			"identity_token_ttl":      {Type: framework.TypeDurationSecond, Default: seconds(defaultIdentityTokenTTL), Description: "Life of those tokens, 1m to 24h. Default: 1h."},
+			"request_timeout":         {Type: framework.TypeDurationSecond, Default: seconds(defaultRequestTimeout), Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
+			"max_retries":             {Type: framework.TypeInt, Default: defaultMaxRetries, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
-			"max_concurrent_requests": {Type: framework.TypeInt, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
-			"history_limit":           {Type: framework.TypeInt, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
-			"rotation_workers":        {Type: framework.TypeInt, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
-			"drift_check_period":      {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
+			"max_concurrent_requests": {Type: framework.TypeInt, Default: defaultMaxConcurrent, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
+			"history_limit":           {Type: framework.TypeInt, Default: defaultHistoryLimit, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
+			"rotation_workers":        {Type: framework.TypeInt, Default: defaultRotationWorkers, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
+			"drift_check_period":      {Type: framework.TypeDurationSecond, Default: seconds(defaultDriftCheck), Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
 			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and at most 14d less than it lives; 0 is never. Excludes root_rotation_schedule. Default: never."},
 			"root_rotation_schedule":  {Type: framework.TypeString, Description: "Replace it at the turns of a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes root_rotation_period."},
-			"root_grace_period":       {Type: framework.TypeDurationSecond, Description: "How long after it was replaced a credential is ended at C1, 0 to 30d. Default: 1h."},
+			"root_grace_period":       {Type: framework.TypeDurationSecond, Default: seconds(defaultRootGrace), Description: "How long after it was replaced a credential is ended at C1, 0 to 30d. Default: 1h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -58,6 +58,7 @@ func (b *backend) pathsConfig() []*framework.Path {
 				Responses: configResponse(),
 			},
 			logical.CreateOperation: b.writeConfigOperation("Configure the C1 identity of this mount."),
+			logical.PatchOperation:  b.writeConfigOperation("Change a configuration that is there; null sets a field to its default."),
 			logical.UpdateOperation: b.writeConfigOperation("Change the configuration; fields not given stay."),
 			logical.DeleteOperation: &framework.PathOperation{
 				Summary:                     "Delete the configuration, once no binding and no pending retirement needs it.",
@@ -158,6 +159,9 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	stored, err := readConfig(ctx, b.store)
 	if err != nil {
 		return nil, err
+	}
+	if req.Operation == logical.PatchOperation && stored == nil {
+		return nil, failWith(http.StatusNotFound, "this mount is not configured: a patch creates no configuration")
 	}
 	cfg, err := mergeConfig(stored, d)
 	if err != nil {

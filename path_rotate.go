@@ -78,12 +78,15 @@ func (b *backend) rotateUnseen(ctx context.Context, req *logical.Request, d *fra
 		"version":            r.t.Version,
 		"fingerprint_sha256": cur.Fingerprint,
 		"last_rotation":      rfc3339(cur.RotatedAt),
-		"next_rotation":      rfc3339(r.t.NextRotation),
+		"next_rotation":      rfc3339(r.t.RotationAt()),
 		"shared":             r.shared,
 	}}
 	if k == target.Connector {
 		resp.Data["credential_id"] = cur.CredentialID
 	}
 	r.explain(resp)
+	if pause := r.t.Problems()[target.AttentionPaused]; pause != "" {
+		resp.AddWarning("paused: " + pause)
+	}
 	return resp, nil
 }

@@ -42,7 +42,7 @@ func (b *backend) pathsStatus() []*framework.Path {
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "Health, counts, and what needs a person.",
 					Fields: map[string]*framework.FieldSchema{
-						"healthy":             {Type: framework.TypeBool, Required: true, Description: "Configured, and nothing needs a person."},
+						"healthy":             {Type: framework.TypeBool, Required: true, Description: "Configured, and nothing is wrong."},
 						"configured":          {Type: framework.TypeBool, Required: true, Description: "Whether config was written."},
 						"version":             text("Version of the plugin."),
 						"tenant":              text("URL of the tenant."),
@@ -52,6 +52,7 @@ func (b *backend) pathsStatus() []*framework.Path {
 						"failing":             count("Targets whose scheduled rotation does not succeed."),
 						"drifted":             count("Targets for which C1 holds something other than what was vended."),
 						"retiring":            count("Targets with a credential that could not be ended yet."),
+						"paused":              count("Targets that the clock does not rotate, because somebody has paused them. They count as healthy."),
 						"rotating":            count("Targets with a rotation that began within the last minutes and is open."),
 						"overdue":             count("Targets whose time has passed more than 10 s ago and that were not looked at yet."),
 						"oldest_overdue":      text("Since when the oldest of them waits, RFC 3339; empty when there is none."),
@@ -126,8 +127,10 @@ type overview struct {
 // healthy reports whether nothing needs a person.
 func (o *overview) healthy() bool {
 	wrong := o.due.Overdue
-	for _, count := range o.wrong {
-		wrong += count
+	for reason, count := range o.wrong {
+		if reason != target.AttentionPaused { // which a person has chosen
+			wrong += count
+		}
 	}
 	return o.cfg != nil && wrong == 0 && o.due.PausedReason == "" && o.identity.warning == ""
 }
@@ -181,7 +184,7 @@ func (b *backend) addTargets(ctx context.Context, o *overview) error {
 			list = slices.AppendSeq(list, maps.Values(unsettled))
 		}
 		for i, f := range list {
-			if f.t.Binding != "" && f.t.Ref != identityRef {
+			if f.t.Binding != "" && f.t.Ref != identityRef && reason != target.AttentionPaused {
 				unready[bindingKey(f.t.Ref.Kind, f.t.Binding)] = true
 			}
 			if i >= maxListed {

@@ -26,12 +26,22 @@ const (
 	lateAfter = 10 * time.Second
 )
 
-// refetchIn is how many seconds a reader may keep what it has read: until the
-// next turn, and for a short time if that is overdue or an attempt is open. It
-// is never less than a second: Vault Agent would spin.
-func refetchIn(t *target.State, now time.Time) (secs int64, overdue bool) {
+// refetchIn is how many seconds a reader may keep what it has read: until the next
+// turn, and for a short time if that is overdue or an attempt is open; never longer
+// than the binding's refresh_interval. It is never less than a second: Vault Agent
+// would spin.
+func refetchIn(bind *binding, t *target.State, now time.Time) (secs int64, overdue bool) {
+	secs, overdue = untilNextTurn(t, now)
+	secs = min(secs, periodSeconds(bind.Schedule, now))
+	if bind.RefreshInterval > 0 {
+		secs = min(secs, seconds(bind.RefreshInterval))
+	}
+	return secs, overdue
+}
+
+func untilNextTurn(t *target.State, now time.Time) (secs int64, overdue bool) {
 	short := seconds(overdueRefetchLeast + rand.N(overdueRefetchMost-overdueRefetchLeast+time.Second)) //nolint:gosec // jitter, not a secret
-	if t.Attempt != nil {
+	if a := t.Attempt; a != nil && (t.Paused == nil || a.Phase == target.Asking) {
 		return short, false
 	}
 	next := t.RotationAt()
@@ -43,6 +53,15 @@ func refetchIn(t *target.State, now time.Time) (secs int64, overdue bool) {
 		return short, true
 	}
 	return secondsUp(left), false
+}
+
+// shortestPeriod is the shortest time from one rotation to the next; where nobody
+// rotates by the clock, what readers are told instead.
+func shortestPeriod(s target.Schedule) time.Duration {
+	if s == (target.Schedule{}) {
+		return manualRefetch
+	}
+	return s.ShortestGap()
 }
 
 // periodSeconds is what readers are told as rotation_period.

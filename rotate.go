@@ -293,6 +293,8 @@ func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State,
 	switch {
 	case t.ref.Kind == target.Identity:
 		heals = "the credential before stays in use, and C1 is asked at " + rfc3339(commitBy) + " for what it made, to end it"
+	case o.keeps() && open.Paused != nil:
+		heals = "rotating again settles it, which the clock, being paused, does not do"
 	case o.keeps():
 		heals = "it is rotated again at " + rfc3339(commitBy) + ", or sooner if somebody asks for it"
 	}

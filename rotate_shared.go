@@ -85,7 +85,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 		if rec != nil && rec.Outcome == target.OutcomeStored && rec.Version == t.state.Version && t.state.Kept() {
 			return nil // Vault sent it again after a plugin died: this is its answer
 		}
-		r.moved = t.state.NextRotation
+		r.moved = t.state.RotationAt()
 		return t.rotateShared(ctx, &order{
 			session: s, origin: asked, cooldown: bind.Cooldown, bind: bind, outcome: target.OutcomeStored, shared: r,
 		})
@@ -112,7 +112,7 @@ func (r *rotated) explain(resp *logical.Response) {
 		resp.AddWarning("this call shared a rotation that was under way")
 	}
 	// As it is shown: a fraction of a second is no move.
-	if from, to := rfc3339(r.moved), rfc3339(r.t.NextRotation); from != "" && to != "" && from != to {
+	if from, to := rfc3339(r.moved), rfc3339(r.t.RotationAt()); from != "" && to != "" && from != to {
 		resp.AddWarning(fmt.Sprintf("the next scheduled rotation moved from %s to %s", from, to))
 	}
 	for _, warning := range r.warnings {

@@ -158,6 +158,39 @@ func TestManualScheduleRotatesOnlyWhenAsked(t *testing.T) {
 	require.Empty(t, got.Data["next_rotation"])
 }
 
+func TestRefreshIntervalBoundsWhatReadersKeep(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	e.scheduled("hr", "rotation_period", "24h", "refresh_interval", "1m")
+	require.Equal(t, int64(60), e.read("connectors/hr").Data["refresh_interval"])
+	for range 3 {
+		resp := e.stored("connector-creds/hr")
+		require.Equal(t, int64(60), resp.Data["ttl"])
+		require.Equal(t, int64(86400), resp.Data["rotation_period"], "how often it rotates is something else")
+		require.Empty(t, resp.Warnings)
+	}
+	next := instant(t, e.read("connectors/hr").Data["next_rotation"])
+	e.clock.advance(next.Sub(e.clock.now()) - 20*time.Second)
+	require.LessOrEqual(t, e.stored("connector-creds/hr").Data["ttl"], int64(21), "the turn comes sooner")
+
+	e.write("connectors/hr", "refresh_interval", 1)
+	e.clock.advance(time.Minute)
+	resp := e.stored("connector-creds/hr")
+	require.Equal(t, int64(1), resp.Data["ttl"], "also while it is overdue")
+	require.Contains(t, resp.Warnings[0], "read again in 1 s")
+	f := e.refused(logical.UpdateOperation, "connectors/hr", fields("rotation_period", "1m", "refresh_interval", "2m"))
+	require.Contains(t, f.message, "refresh_interval (2m0s) must not be longer")
+	e.write("connectors/hr", "refresh_interval", "2m")
+	f = e.refused(logical.UpdateOperation, "connectors/hr", fields("rotation_period", "1m"))
+	require.Contains(t, f.message, "refresh_interval (2m0s) must not be longer", "what is stored counts too")
+	e.write("connectors/hr", "refresh_interval", 0)
+	require.Equal(t, int64(0), e.read("connectors/hr").Data["refresh_interval"])
+
+	e.write("connectors/hr", "refresh_interval", "2m")
+	e.write("connectors/hr", "rotate_on", "read")
+	require.Equal(t, int64(0), e.read("connectors/hr").Data["refresh_interval"], "leases have none")
+}
+
 func TestSkippedInitialRotationLeavesNothingToRead(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

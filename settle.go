@@ -111,7 +111,8 @@ func (t *turn) plan(ctx context.Context, out *settled) error {
 }
 
 // replanned is the state with what has to be planned anew: what a clock that was
-// ahead has planned, and what failed under another config.
+// ahead has planned, what failed under another config, and what is too late for its
+// rotation_window.
 func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, error) {
 	state := t.state
 	if t.ref.Kind == target.Identity {
@@ -129,14 +130,19 @@ func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, err
 		return state, err
 	}
 	next := state.Replanned(now, bind.Schedule)
-	if next.Failing == nil {
+	if next.Failing == nil && bind.Schedule.Window == 0 {
 		return next, nil
 	}
 	s, err := t.session(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return next.Retried(now, s.terms(bind)), nil
+	next = next.Retried(now, s.terms(bind))
+	late := next.Missed(now, s.terms(bind))
+	if late != next {
+		t.Logger().Warn("a rotation waits for its next turn", "target", t.ref.String(), "binding", late.Binding, "next_rotation", rfc3339(late.NextRotation), "error", late.Failing.Error)
+	}
+	return late, nil
 }
 
 // resolve decides an attempt that C1 can no longer commit late.

@@ -96,6 +96,34 @@ func (t *turn) claimedBy(s *session, name string) error {
 	return nil
 }
 
+// takeScheduled waits for the turn of the target that a scheduled binding of this name
+// points at, and has it belong to the configured tenant. The caller releases the turn.
+func (b *backend) takeScheduled(ctx context.Context, k target.Kind, name string) (t *turn, bind *binding, s *session, err error) {
+	if bind, err = b.boundToClock(ctx, k, name); err != nil {
+		return nil, nil, nil, err
+	}
+	if t, err = b.takeTurn(ctx, bind.Ref); err != nil {
+		return nil, nil, nil, err
+	}
+	release := t.release
+	defer func() {
+		if err != nil {
+			release()
+		}
+	}()
+	// The binding may have changed while this caller waited for its turn.
+	if bind, err = b.scheduledBinding(ctx, t.ref, name); err != nil {
+		return nil, nil, nil, err
+	}
+	if bind == nil {
+		return nil, nil, nil, refuse("%s was bound in another way in the meantime: try again", name)
+	}
+	if s, err = b.session(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	return t, bind, s, t.claimedBy(s, name)
+}
+
 // change lets do say what becomes of a target's state, and stores that. Without a
 // state do is not called.
 func (b *backend) change(ctx context.Context, ref target.Ref, do func(*turn) (*target.State, error)) error {

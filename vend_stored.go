@@ -23,7 +23,7 @@ import (
 func storedFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"rotation_period":     {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds between rotations; with a cron line, to the next turn; 300 when only callers rotate."},
-		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, after which to read again; always more than 0."},
+		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, at most refresh_interval, after which to read again; always more than 0."},
 		"last_vault_rotation": {Type: framework.TypeString, Description: "With rotate_on=schedule: time of the rotation that made this, RFC 3339."},
 	}
 }
@@ -103,7 +103,7 @@ func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*
 func refuseUnrotated(now time.Time, t *target.State, k target.Kind, name string) error {
 	when := "nothing rotates it by the clock"
 	if t != nil {
-		if step := t.Next(now); step.Do != target.Nothing {
+		if step := t.Next(now); step.Do != target.Nothing && t.Paused == nil {
 			when = "the first rotation is planned for " + rfc3339(step.At)
 		}
 		for _, problem := range t.ProblemList() {
@@ -116,13 +116,12 @@ func refuseUnrotated(now time.Time, t *target.State, k target.Kind, name string)
 
 // storedResponse answers with the stored material. Nothing of it is leased.
 func storedResponse(bind *binding, t *target.State, now time.Time) *logical.Response {
-	ttl, overdue := refetchIn(t, now)
-	period := periodSeconds(bind.Schedule, now)
+	ttl, overdue := refetchIn(bind, t, now)
 	data := maps.Clone(t.Current.Material)
 	maps.Copy(data, map[string]any{
 		"version":             t.Version,
-		"rotation_period":     period,
-		"ttl":                 min(ttl, period),
+		"rotation_period":     periodSeconds(bind.Schedule, now),
+		"ttl":                 ttl,
 		"last_vault_rotation": rfc3339(t.Current.RotatedAt),
 	})
 	resp := &logical.Response{Data: data}

@@ -48,14 +48,15 @@ func probes() []string {
 	paths := []string{
 		"config", "config/rotate-root", "status", "check", "metrics", "lookup",
 		"connectors/github", "connectors/github/history", "connectors/github/rotate",
+		"connectors/github/adopt", "connectors/github/pause", "connectors/github/resume",
 		"connector-creds/github", "connector-creds/okta", "connector-creds/other",
-		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoy-creds/bait", "decoy-creds/other",
+		"decoys/bait", "decoys/bait/history", "decoys/bait/rotate", "decoys/bait/pause", "decoys/bait/resume", "decoy-creds/bait", "decoy-creds/other",
 		"data/connector-creds/okta", "metadata/connector-creds/okta", "delete/connector-creds/okta", "undelete/connector-creds/okta",
 		"destroy/connector-creds/okta", "data/decoy-creds/bait", "metadata/decoy-creds/bait",
 	}
 	all := []string{"LIST connectors/", "LIST decoys/", "LIST metadata/", "LIST metadata/connector-creds/", "LIST metadata/decoy-creds/"}
 	for _, path := range paths {
-		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 			all = append(all, method+" "+path)
 		}
 	}
@@ -64,13 +65,11 @@ func probes() []string {
 
 func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 	t.Parallel()
-	bindings := []string{
-		"LIST connectors/", "GET connectors/github", "PUT connectors/github", "DELETE connectors/github",
-		"GET connectors/github/history", "PUT connectors/github/history", "DELETE connectors/github/history",
-		"GET connectors/github/rotate", "PUT connectors/github/rotate", "DELETE connectors/github/rotate",
-		"LIST decoys/", "GET decoys/bait", "PUT decoys/bait", "DELETE decoys/bait",
-		"GET decoys/bait/history", "PUT decoys/bait/history", "DELETE decoys/bait/history",
-		"GET decoys/bait/rotate", "PUT decoys/bait/rotate", "DELETE decoys/bait/rotate",
+	bindings := []string{"LIST connectors/", "LIST decoys/"}
+	for _, probe := range probes() {
+		if _, path, _ := strings.Cut(probe, " "); strings.HasPrefix(path, "connectors/github") || strings.HasPrefix(path, "decoys/bait") {
+			bindings = append(bindings, probe)
+		}
 	}
 	for file, allowed := range map[string][]string{
 		"policies/app.hcl":                {"GET connector-creds/github"},
@@ -82,7 +81,7 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 		"monitoring/policy.hcl":           {"GET metrics"},
 		"policies/monitoring.hcl":         {"GET metrics", "GET status"},
 		"policies/incident-responder.hcl": {"PUT lookup", "GET connectors/github/history", "GET decoys/bait/history"},
-		"policies/admin.hcl":              append([]string{"GET config", "PUT config", "DELETE config", "PUT config/rotate-root", "GET status", "PUT check", "PUT lookup"}, bindings...),
+		"policies/admin.hcl":              append([]string{"GET config", "PUT config", "PATCH config", "DELETE config", "PUT config/rotate-root", "GET status", "PUT check", "PUT lookup"}, bindings...),
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
@@ -112,12 +111,15 @@ func ask(t *testing.T, e *vaulttest.Engine, client *api.Client, method, path str
 	switch {
 	case strings.HasPrefix(path, "decoy-creds/") && method == http.MethodPut:
 		body = object{"placement": "web-1"} // the one field that the pipeline may write
-	case method == http.MethodPut:
+	case method == http.MethodPut, method == http.MethodPatch:
 		body = object{"no_such_field": true}
 	}
 	req := client.NewRequest(method, "/v1/"+e.Path(path))
 	if body != nil {
 		require.NoError(t, req.SetJSONBody(body))
+	}
+	if method == http.MethodPatch {
+		req.Headers = http.Header{"Content-Type": {"application/merge-patch+json"}}
 	}
 	//nolint:staticcheck // the one call that shows every status as it came
 	resp, err := client.RawRequestWithContext(t.Context(), req)

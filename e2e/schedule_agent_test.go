@@ -101,6 +101,36 @@ func TestFiveVaultAgentsFollowOneScheduledBinding(t *testing.T) {
 	require.Equal(t, 3, rotations(e))
 }
 
+func TestAVaultAgentFollowsARotationByHandWithinTheRefreshInterval(t *testing.T) {
+	t.Parallel()
+	const interval = 5 * time.Second
+	e := vaulttest.OnShared(t)
+	bindScheduled(e, "okta", e.Tenant.Connector(), object{"rotation_period": "24h", "refresh_interval": interval.String()})
+	dir := agentsOf(t, e, "agent-schedule", "c1-refresh")()
+	e.StartAgent(dir)
+	file := filepath.Join(dir, "out", "connector.env")
+	files := map[string]int{}
+	rendered := func(version int, timeout time.Duration) {
+		t.Helper()
+		eventuallyWithin(t, timeout, func() error {
+			if err := follow(t, e, file, files); err != nil {
+				return err
+			}
+			if files[file] < version {
+				return fmt.Errorf("version %d", files[file])
+			}
+			return nil
+		})
+	}
+	rendered(1, 30*time.Second)
+	for version := 2; version <= 3; version++ {
+		e.MustWrite("connectors/okta/rotate", nil)
+		rendered(version, interval+time.Second+rereads)
+	}
+	require.Equal(t, 3, rotations(e))
+	requireHealthy(t, e)
+}
+
 // follow reads a rendered file: it is whole, never goes back, and what it holds
 // is what C1 knows.
 func follow(t *testing.T, e *vaulttest.Engine, file string, versions map[string]int) error {

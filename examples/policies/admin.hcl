@@ -2,7 +2,7 @@
 # Reading credentials is not part of the job, so no creds path is here.
 
 path "c1/config" {
-  capabilities = ["create", "read", "update", "delete"]
+  capabilities = ["create", "read", "update", "patch", "delete"]
 }
 
 # Replaces the mount's own credential at C1; the answer shows no secret.
@@ -11,11 +11,11 @@ path "c1/config/rotate-root" {
 }
 
 path "c1/connectors/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/decoys/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/lookup" {

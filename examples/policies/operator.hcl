@@ -5,13 +5,14 @@ path "c1/config" {
   capabilities = ["read"]
 }
 
-# The list, each binding, its history, and …/rotate, which shows no secret.
+# The list, each binding, its history, …/pause, …/resume and …/rotate; and …/adopt, which
+# takes a secret that somebody has already. None of them shows one.
 path "c1/connectors/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/decoys/*" {
-  capabilities = ["create", "read", "update", "delete", "list"]
+  capabilities = ["create", "read", "update", "patch", "delete", "list"]
 }
 
 path "c1/status" {

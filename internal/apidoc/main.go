@@ -59,6 +59,7 @@ var verbs = []struct {
 	{logical.ReadOperation, "GET"},
 	{logical.CreateOperation, "POST"},
 	{logical.UpdateOperation, "POST"},
+	{logical.PatchOperation, "PATCH"},
 	{logical.DeleteOperation, "DELETE"},
 }
 

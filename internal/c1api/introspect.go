@@ -10,6 +10,16 @@ import (
 
 const introspectPath = "/api/v1/auth/introspect"
 
+// Login checks that C1 takes the credential, and asks nothing else of C1: what a
+// connector's credential may do is not ours to try.
+func (c *Client) Login(ctx context.Context) error {
+	if _, failed := c.tokens.get(ctx); failed != nil {
+		failed.err.Op = "log in"
+		return failed.err
+	}
+	return nil
+}
+
 // Introspect checks that the identity works and says who it is
 // (GET /api/v1/auth/introspect).
 func (c *Client) Introspect(ctx context.Context) (*Introspection, error) {

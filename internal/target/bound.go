@@ -40,7 +40,7 @@ func (s *State) Unscheduled() *State {
 }
 
 func (s *State) unschedule() {
-	s.Scheduled, s.NextRotation, s.Recovers, s.Failing = false, time.Time{}, false, nil
+	s.Scheduled, s.NextRotation, s.Recovers, s.Failing, s.Paused = false, time.Time{}, false, nil, nil
 	if s.HasMaterial() {
 		s.Current = copyOf(s.Current)
 		s.Current.Material = nil
@@ -63,22 +63,54 @@ func (s *State) ComesToBeScheduled(now time.Time, schedule Schedule, first time.
 // Rescheduled plans the next turn by a schedule that has changed.
 func (s *State) Rescheduled(now time.Time, schedule Schedule) *State {
 	n := s.next()
-	if n.Kept() {
-		n.NextRotation = schedule.NextTurn(n.Current, n.Splay, now)
-	} else {
-		n.NextRotation = schedule.After(now, n.Splay)
+	n.NextRotation = n.turnAfter(schedule, now)
+	if f := n.Failing; f != nil && f.Waits {
+		n.Failing = copyOf(f)
+		n.Failing.Waits = schedule.Window > 0 // else there is nothing that it waits for
+		n.waitForTurn()
 	}
 	return n
 }
 
+// WithPause has the clock rotate nothing until Resumed. What else is planned goes on, and
+// looks that a rotation would have made needless are planned.
+func (s *State) WithPause(now time.Time, t Terms, p Pause) *State {
+	n := s.next()
+	n.Paused = &p
+	n.planLook(t.CheckEvery, now)
+	return n
+}
+
+// Resumed has the clock go on. A turn that has passed meanwhile, and a rotation that
+// failed before, is due at once; where its window has closed, at the next turn.
+func (s *State) Resumed(now time.Time, t Terms) *State {
+	if s.Paused == nil {
+		return s
+	}
+	n := s.next()
+	n.Paused = nil
+	return n.Hurried(now).Missed(now, t).LookReplanned(now, t.CheckEvery)
+}
+
 // Hurried makes a rotation that fails due at once: what has just changed may be what
-// it waited for.
+// it waited for. One that waits for its turn goes on waiting.
 func (s *State) Hurried(now time.Time) *State {
-	if s.Failing == nil {
+	if s.Failing == nil || s.Failing.Waits {
 		return s
 	}
 	n := s.next()
 	n.Failing = copyOf(s.Failing)
 	n.Failing.NextTry = now
+	return n
+}
+
+// Replanned plans anew what is planned too far ahead.
+func (s *State) Replanned(now time.Time, schedule Schedule) *State {
+	if !s.Scheduled || !s.PlannedTooFar(schedule, now) {
+		return s
+	}
+	n := s.Hurried(now).next()
+	n.NextRotation = schedule.After(now, s.Splay)
+	n.waitForTurn()
 	return n
 }

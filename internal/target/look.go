@@ -124,7 +124,7 @@ func (s *State) planLook(every time.Duration, now time.Time) {
 	}
 	if s.Recheck == nil && every > 0 {
 		at := later(now, last.Add(every-s.Splay.Of(every/10)))
-		if !s.NextRotation.After(now) || at.Before(s.NextRotation) {
+		if s.Paused != nil || !s.NextRotation.After(now) || at.Before(s.NextRotation) {
 			s.Recheck = &Recheck{At: at, Why: Periodic}
 		}
 	}

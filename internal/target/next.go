@@ -61,7 +61,7 @@ func (s *State) look() Step {
 // RotationAt is when the clock rotates the target, or zero.
 func (s *State) RotationAt() time.Time {
 	switch {
-	case !s.Scheduled || s.Attempt != nil && s.Attempt.Phase != Lost:
+	case !s.Scheduled || s.Paused != nil || s.Attempt != nil && s.Attempt.Phase != Lost:
 		return time.Time{}
 	case s.Failing != nil:
 		return s.Failing.NextTry

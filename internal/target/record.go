@@ -30,6 +30,7 @@ const (
 	ReasonSchedule = "schedule" // its time had come
 	ReasonRecovery = "recovery" // the one before was of unknown outcome
 	ReasonConfig   = "config"   // somebody wrote the mount's identity
+	ReasonAdopt    = "adopt"    // nothing was rotated: a running credential was given to Vault
 )
 
 // Origin says who asked for a rotation, when and why.

@@ -8,20 +8,6 @@ import (
 	"time"
 )
 
-// Terms are what config and binding ask of a target.
-type Terms struct {
-	// SettleTime is how long after it was sent C1 may still commit a request.
-	SettleTime time.Duration
-	// CheckEvery is the time between two looks; 0 is never.
-	CheckEvery time.Duration
-	// Revision of the config.
-	Revision string
-	// Schedule, GracePeriod and Scheduled are the binding's.
-	Schedule    Schedule
-	GracePeriod time.Duration
-	Scheduled   bool
-}
-
 // Result is what C1 has made.
 type Result struct {
 	Outcome      string // OutcomeIssued, OutcomeStored or OutcomeDiscarded
@@ -98,6 +84,26 @@ func (s *State) Succeeded(now time.Time, t Terms, r Result) *State {
 	return n
 }
 
+// TakenOver makes a credential that is in use already the first version of a scheduled
+// target that has none: nothing was rotated, and the schedule counts from now.
+func (s *State) TakenOver(now time.Time, t Terms, o Origin, r Result) *State {
+	n := s.next()
+	n.Version++
+	n.Failing, n.Recovers = nil, false
+	n.Current = &Credential{
+		Binding: o.Binding, CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint,
+		RotatedAt: now, ExpiresAt: r.ExpiresAt, Material: r.Material,
+	}
+	n.add(Record{
+		Origin: o, Version: n.Version, Outcome: OutcomeStored, FinishedAt: now,
+		CredentialID: r.CredentialID, ClientID: r.ClientID, Fingerprint: r.Fingerprint, ExpiresAt: r.ExpiresAt, Warning: r.Warning,
+	})
+	n.NextRotation = t.Schedule.NextTurn(n.Current, n.Splay, now)
+	n.CheckedAt, n.Recheck = now, nil // C1 has just shown it
+	n.planLook(t.CheckEvery, now)
+	return n
+}
+
 // planEndOf plans the end of the credential before a scheduled rotation, unless a
 // lease owns its end or it has ended.
 func (s *State) planEndOf(previous *Credential, version int, at time.Time) {
@@ -145,7 +151,7 @@ func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State 
 		f = *s.Failing
 	}
 	f.Failures++
-	f.Error, f.Revision = why, t.Revision
+	f.Error, f.Revision, f.Waits = why, t.Revision, false
 	switch unknown = unknown && s.Attempt != nil; {
 	case unknown && f.Failures == 1:
 		f.NextTry = s.Attempt.CommitBy
@@ -155,6 +161,10 @@ func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State 
 		f.NextTry = now.Add(s.Splay.retryIn(f.Failures + lasting))
 	}
 	n.Failing = &f
+	if n.tooLate(t, f.NextTry) {
+		f.Error += fmt.Sprintf("; rotation_window (%s) closes before another try, so it waits for the next turn", t.Schedule.Window)
+		return n.deferred(now, t)
+	}
 	return n
 }
 

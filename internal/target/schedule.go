@@ -17,6 +17,23 @@ const ShortestRotationPeriod = time.Minute
 type Schedule struct {
 	Period time.Duration `json:"rotation_period,omitempty"`
 	Cron   string        `json:"rotation_schedule,omitempty"`
+	// Window is how long after a cron turn the clock may still rotate; 0: until it
+	// succeeds.
+	Window time.Duration `json:"rotation_window,omitempty"`
+}
+
+// Terms are what config and binding ask of a target.
+type Terms struct {
+	// SettleTime is how long after it was sent C1 may still commit a request.
+	SettleTime time.Duration
+	// CheckEvery is the time between two looks; 0 is never.
+	CheckEvery time.Duration
+	// Revision of the config.
+	Revision string
+	// Schedule, GracePeriod and Scheduled are the binding's.
+	Schedule    Schedule
+	GracePeriod time.Duration
+	Scheduled   bool
 }
 
 // After is the first turn after a rotation at the given time, zero if there is none.
@@ -64,24 +81,52 @@ func (s Schedule) Latest(now time.Time) time.Time {
 	return s.After(now, 0)
 }
 
+// ShortestGap is the shortest time between two of the next turns, at most a year. A day
+// of a time zone counts as 24 hours. It is zero if only callers rotate.
+func (s Schedule) ShortestGap() time.Duration {
+	if s.Cron == "" {
+		return s.Period
+	}
+	shortest := 365 * 24 * time.Hour
+	turn := s.After(time.Unix(0, 0).UTC(), 0)
+	for range 20 {
+		next := s.After(turn, 0)
+		if next.IsZero() {
+			break
+		}
+		gap := next.Sub(turn)
+		if gap == 23*time.Hour {
+			gap = 24 * time.Hour // the clock was put forward
+		}
+		shortest, turn = min(shortest, gap), next
+	}
+	return shortest
+}
+
 // PlannedTooFar reports whether a rotation is planned for later than its schedule
 // can say now: a clock that was ahead for a moment planned it.
 func (s *State) PlannedTooFar(schedule Schedule, now time.Time) bool {
 	at, latest := s.RotationAt(), schedule.Latest(now)
-	if s.Failing != nil {
+	if s.Failing != nil && !s.Failing.Waits {
 		latest = now.Add(2 * retryMax)
 	}
 	return !at.IsZero() && !latest.IsZero() && at.After(latest)
 }
 
-// Replanned plans anew what is planned too far ahead.
-func (s *State) Replanned(now time.Time, schedule Schedule) *State {
-	if !s.Scheduled || !s.PlannedTooFar(schedule, now) {
-		return s
+// waitForTurn has what waits for its turn follow that turn.
+func (s *State) waitForTurn() {
+	if s.Failing != nil && s.Failing.Waits {
+		s.Failing = copyOf(s.Failing)
+		s.Failing.NextTry = s.NextRotation
 	}
-	n := s.Hurried(now).next()
-	n.NextRotation = schedule.After(now, s.Splay)
-	return n
+}
+
+// turnAfter is the first turn after a time.
+func (s *State) turnAfter(schedule Schedule, at time.Time) time.Time {
+	if s.Kept() {
+		return schedule.NextTurn(s.Current, s.Splay, at)
+	}
+	return schedule.After(at, s.Splay)
 }
 
 // Splay is how early a target's turns are, in 65,536ths of what they may be. It is

@@ -4,6 +4,7 @@
 package target
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type State struct {
 	// rotate it. Recovers: it is to replace what a late commit has killed.
 	NextRotation time.Time `json:"next_rotation,omitzero"`
 	Recovers     bool      `json:"recovers,omitempty"`
+	// Paused is there while somebody has the clock rotate nothing.
+	Paused *Pause `json:"paused,omitempty"`
 	// Failing is there while the rotation that is due does not succeed.
 	Failing *Failing `json:"failing,omitempty"`
 
@@ -156,6 +159,15 @@ type Failing struct {
 	// Revision of the config under which it failed: another one may be what it
 	// waited for.
 	Revision string `json:"revision"`
+	// Waits: its rotation_window has closed, and it waits for the next turn.
+	Waits bool `json:"waits,omitempty"`
+}
+
+// Pause says who has the clock rotate nothing, since when and why.
+type Pause struct {
+	Reason string    `json:"reason"`
+	By     string    `json:"by,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 // New is the state of a target that has none yet.
@@ -236,10 +248,11 @@ const (
 	AttentionFailing   = "failing"   // a scheduled rotation does not succeed
 	AttentionDrifted   = "drifted"   // C1 holds something other than what was vended
 	AttentionRetiring  = "retiring"  // a credential could not be ended yet
+	AttentionPaused    = "paused"    // somebody has the clock rotate nothing
 )
 
 // AttentionReasons are all of them, the worst first.
-var AttentionReasons = []string{AttentionAmbiguous, AttentionFailing, AttentionDrifted, AttentionRetiring}
+var AttentionReasons = []string{AttentionAmbiguous, AttentionFailing, AttentionDrifted, AttentionRetiring, AttentionPaused}
 
 // Health of a target that needs no attention.
 const (
@@ -255,8 +268,14 @@ func (s *State) Problems() map[string]string {
 		p[AttentionAmbiguous] = s.Attempt.Why
 	}
 	if f := s.Failing; f != nil {
-		p[AttentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, next try at %s: %s",
-			f.Failures, rfc3339(f.Since), rfc3339(f.NextTry), f.Error)
+		next := "next try at " + rfc3339(f.NextTry)
+		if s.Paused != nil {
+			next = "next try when the clock is resumed"
+		}
+		p[AttentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, %s: %s", f.Failures, rfc3339(f.Since), next, f.Error)
+	}
+	if pause := s.Paused; pause != nil {
+		p[AttentionPaused] = fmt.Sprintf("%s has the clock rotate nothing since %s: %s", cmp.Or(pause.By, "somebody"), rfc3339(pause.At), pause.Reason)
 	}
 	if s.Current != nil && s.Current.Drifted != "" {
 		p[AttentionDrifted] = s.Current.Drifted

@@ -108,6 +108,7 @@ func (w *world) rotate(t *rapid.T) {
 
 // settle does what Next says, as the driver does.
 func (w *world) settle(t *rapid.T) {
+	w.pure(func(s *target.State) *target.State { return s.Missed(w.now, w.terms) })
 	step := w.s.Next(w.now)
 	if !step.Due(w.now) {
 		return
@@ -135,6 +136,10 @@ func (w *world) settle(t *rapid.T) {
 		w.pure(func(s *target.State) *target.State { n, _ := s.Observed(w.now, w.terms, seen); return n })
 	case target.Rotate:
 		require.True(w, w.s.Scheduled)
+		require.Nil(w, w.s.Paused)
+		if window := w.terms.Schedule.Window; window > 0 && w.s.ClockReason() != target.ReasonRecovery {
+			require.True(w, w.now.Before(w.s.NextRotation.Add(window)), "outside of its window")
+		}
 		w.rotate(t)
 		if a := w.s.Attempt; a != nil || w.s.RotationAt().Before(w.now) {
 			unknown := a != nil
@@ -147,6 +152,23 @@ func (w *world) settle(t *rapid.T) {
 		}
 		for _, r := range w.s.DueEnds(w.now) {
 			w.pure(func(s *target.State) *target.State { return s.Retired(w.now, r.Version, failure) })
+		}
+	}
+}
+
+// pause has the clock rotate nothing, or go on.
+func (w *world) pause(*rapid.T) {
+	switch {
+	case !w.s.Scheduled:
+	case w.s.Paused == nil:
+		w.pure(func(s *target.State) *target.State {
+			return s.WithPause(w.now, w.terms, target.Pause{Reason: "x", At: w.now})
+		})
+	default:
+		overdue := w.s.NextRotation.Before(w.now)
+		w.pure(func(s *target.State) *target.State { return s.Resumed(w.now, w.terms) })
+		if overdue && w.s.Attempt == nil && (w.s.Failing == nil || !w.s.Failing.Waits) {
+			require.False(w, w.s.RotationAt().After(w.now), "what is overdue is due at once")
 		}
 	}
 }
@@ -170,8 +192,12 @@ func (w *world) check() {
 			require.Equal(w, class, r.Class())
 		}
 	}
-	if s.Scheduled {
+	if s.Scheduled && s.Paused == nil {
 		require.NotEqual(w, target.Nothing, s.Next(w.now).Do, "nobody will come again")
+	}
+	if s.Paused != nil {
+		require.Zero(w, s.RotationAt())
+		require.NotEmpty(w, s.Problems()[target.AttentionPaused])
 	}
 	dead := s.Current != nil && w.live != s.Current.Fingerprint
 	if dead && w.late == "" && s.Health(w.now) == target.Ready {
@@ -186,7 +212,10 @@ func (w *world) check() {
 
 func TestNoHistoryOfAStateLosesAnything(t *testing.T) {
 	t.Parallel()
-	for name, scheduled := range map[string]bool{"scheduled": true, "leased": false} {
+	for name, schedule := range map[string]target.Schedule{
+		"scheduled": {Period: time.Hour}, "in a window": {Cron: "0 */3 * * *", Window: time.Hour}, "leased": {},
+	} {
+		scheduled := schedule != target.Schedule{}
 		for _, ref := range []target.Ref{{Kind: target.Decoy, DecoyID: "d"}, {Kind: target.Connector, AppID: "a", ConnectorID: "c"}} {
 			t.Run(name+" "+string(ref.Kind), func(t *testing.T) {
 				t.Parallel()
@@ -195,11 +224,11 @@ func TestNoHistoryOfAStateLosesAnything(t *testing.T) {
 					w.terms = target.Terms{SettleTime: time.Minute, CheckEvery: 6 * time.Hour, Scheduled: scheduled}
 					w.s = target.New(ref, 1000).Claimed("b", "https://t", "")
 					if scheduled {
-						w.terms.Schedule, w.terms.GracePeriod = target.Schedule{Period: time.Hour}, 10*time.Minute
+						w.terms.Schedule, w.terms.GracePeriod = schedule, 10*time.Minute
 						w.s = w.s.ComesToBeScheduled(w.now, w.terms.Schedule, w.now)
 					}
 					rt.Repeat(map[string]func(*rapid.T){
-						"rotate": w.rotate, "settle": w.settle, "settle again": w.settle, "time": w.pass,
+						"rotate": w.rotate, "settle": w.settle, "settle again": w.settle, "time": w.pass, "pause": w.pause,
 						"": func(*rapid.T) { w.check() },
 					})
 				})

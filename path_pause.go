@@ -1,0 +1,160 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package c1
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
+)
+
+func (b *backend) pathsPause() []*framework.Path {
+	return []*framework.Path{
+		b.pathPause(target.Connector), b.pathResume(target.Connector),
+		b.pathPause(target.Decoy), b.pathResume(target.Decoy),
+	}
+}
+
+func (b *backend) pathPause(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
+	return &framework.Path{
+		Pattern: bindings + "/" + anyName + "/pause$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: "pause", OperationSuffix: string(k),
+		},
+		Fields: map[string]*framework.FieldSchema{
+			"name":   nameField(),
+			"reason": {Type: framework.TypeString, Required: true, Description: "Why, in your words: the binding's read, status and readers' warnings show it."},
+		},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Summary: "Stop the clock of a scheduled " + string(k) + " until it is resumed.",
+				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.pause(ctx, req, d, k)
+				}),
+				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The pause as it is kept.", Fields: map[string]*framework.FieldSchema{
+					"paused":        {Type: framework.TypeBool, Required: true, Description: "true."},
+					"paused_reason": {Type: framework.TypeString, Required: true, Description: "Why."},
+					"paused_by":     {Type: framework.TypeString, Required: true, Description: "Who: the token's display name, or the entity's ID where it has none."},
+					"paused_at":     {Type: framework.TypeString, Required: true, Description: "When, RFC 3339."},
+				}}}},
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Stop the clock of a scheduled binding.",
+		HelpDescription: `
+Until …/resume is written the clock does not rotate this binding, not even to
+recover from an unknown outcome. Readers get the credential as before, with a
+warning; …/rotate and writes to the creds path still rotate; checks and planned
+ends go on. A credential that expires at C1 meanwhile is not replaced.
+A rotation that is under way is waited for. Pausing again replaces the reason.
+`,
+	}
+}
+
+func (b *backend) pathResume(k target.Kind) *framework.Path {
+	bindings, _ := pathsOf(k)
+	return &framework.Path{
+		Pattern: bindings + "/" + anyName + "/resume$",
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationVerb: "resume", OperationSuffix: string(k),
+		},
+		Fields: map[string]*framework.FieldSchema{"name": nameField()},
+		Operations: map[logical.Operation]framework.OperationHandler{
+			logical.UpdateOperation: &framework.PathOperation{
+				Summary: "Have the clock of a paused " + string(k) + " go on.",
+				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+					return b.resume(ctx, req, d, k)
+				}),
+				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "When the clock rotates next.", Fields: map[string]*framework.FieldSchema{
+					"next_rotation": {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; in the past if it is due at once, empty when only callers rotate."},
+				}}}},
+				ForwardPerformanceStandby:   true,
+				ForwardPerformanceSecondary: true,
+			},
+		},
+		HelpSynopsis: "Have the clock of a paused binding go on.",
+		HelpDescription: `
+What has become due meanwhile rotates within seconds: a turn that has passed, a
+rotation that failed, an unknown outcome. The answer says when the next rotation
+is. A binding that is not paused stays as it is.
+`,
+	}
+}
+
+func (b *backend) pause(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	reason := strings.TrimSpace(d.Get("reason").(string))
+	if reason == "" {
+		return nil, refuse("reason is required: whoever finds the clock stopped must know why")
+	}
+	if err := validLabel("reason", reason); err != nil {
+		return nil, err
+	}
+	o := originOf(req)
+	t, err := b.changeClock(ctx, d.Get("name").(string), k, "pause", func(t *turn, terms target.Terms) *target.State {
+		return t.state.WithPause(t.now(), terms, target.Pause{Reason: reason, By: cmp.Or(o.DisplayName, o.EntityID), At: t.now()})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &logical.Response{Data: pauseData(t)}, nil
+}
+
+func (b *backend) resume(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	resp := &logical.Response{}
+	t, err := b.changeClock(ctx, d.Get("name").(string), k, "resume", func(t *turn, terms target.Terms) *target.State {
+		if t.state.Paused == nil {
+			resp.AddWarning("it was not paused")
+		}
+		return t.state.Resumed(t.now(), terms)
+	})
+	if err != nil {
+		return nil, err
+	}
+	resp.Data = map[string]any{"next_rotation": rfc3339(t.RotationAt())}
+	return resp, nil
+}
+
+// pauseData is what a binding's read and the answer of a pause say of it.
+func pauseData(t *target.State) map[string]any {
+	p := t.Paused
+	if p == nil {
+		p = &target.Pause{}
+	}
+	return map[string]any{"paused": t.Paused != nil, "paused_reason": p.Reason, "paused_by": p.By, "paused_at": rfc3339(p.At)}
+}
+
+// changeClock changes whether the clock rotates a scheduled binding, tells so, and
+// returns the state.
+func (b *backend) changeClock(ctx context.Context, name string, k target.Kind, what string, change func(*turn, target.Terms) *target.State) (*target.State, error) {
+	t, bind, s, err := b.takeScheduled(ctx, k, name)
+	if err != nil {
+		return nil, err
+	}
+	defer t.release()
+	next := change(t, s.terms(bind))
+	if next == t.state {
+		return next, nil
+	}
+	if err := t.save(ctx, next); err != nil {
+		return nil, err
+	}
+	t.Logger().Info("the clock of a binding: "+what, "target", t.ref.String(), "binding", name)
+	bindings, _ := pathsOf(k)
+	t.sendEvent(ctx, string(k)+"-"+what,
+		logical.EventMetadataModified, "true",
+		logical.EventMetadataOperation, what,
+		logical.EventMetadataPath, bindings+"/"+name+"/"+what,
+		logical.EventMetadataDataPath, bindings+"/"+name,
+		"name", name,
+	)
+	return next, nil
+}
