@@ -6,6 +6,7 @@ package c1api
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -281,13 +282,36 @@ func TestOneObjectsRefusalPausesNoOther(t *testing.T) {
 	})
 }
 
+// All connectors are rotated by one path, and the body names which.
+func TestOneConnectorsRefusalPausesNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeC1{api: func(_ int, r *http.Request) reply {
+			body, _ := io.ReadAll(r.Body)
+			if strings.Contains(string(body), "busy") {
+				return reply{status: 503, header: map[string]string{"Retry-After": "3600"}}
+			}
+			return reply{status: 400}
+		}}
+		c, _ := newClient(t, f, withRetries(0))
+		began := time.Now()
+		_, err := c.RotateConnectorCredential(t.Context(), "app", "busy")
+		require.True(t, IsReason(err, ReasonUnavailable))
+		_, err = c.RotateConnectorCredential(t.Context(), "app", "other")
+		require.True(t, IsReason(err, ReasonRejected), "it was asked")
+		require.Equal(t, began, time.Now(), "nobody else waits")
+		_, _ = c.RotateConnectorCredential(t.Context(), "app", "busy")
+		require.Equal(t, maxPause, time.Since(began), "the connector itself does")
+	})
+}
+
 func TestPausesAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var p pause
 		for i := range 10 * mostPaused {
 			p.extend(fmt.Sprint(i), time.Hour)
-			require.LessOrEqual(t, len(p.paths), mostPaused)
+			require.LessOrEqual(t, len(p.objects), mostPaused)
 			require.Equal(t, maxPause, p.left(fmt.Sprint(i)))
 		}
 		require.Zero(t, max(0, p.left("another")))

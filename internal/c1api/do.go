@@ -112,7 +112,7 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 	defer release()
 	challenged := false
 	for {
-		if failed := c.pace(ctx, k.path); failed != nil {
+		if failed := c.pace(ctx, k.about()); failed != nil {
 			return nil, &failure{err: failed}
 		}
 		token, failed := c.tokens.get(ctx)

@@ -102,12 +102,17 @@ func (c *Client) whyUnauthorized(asks challenge, t *token) string {
 	}
 }
 
-// about is the path that a request to wait concerns.
+// about is what a request to wait concerns: the path, and where all objects share one,
+// as connectors do to rotate, the object that the body names.
 func (k call) about() string {
-	if k.path == introspectPath {
+	switch {
+	case k.path == introspectPath:
 		return wholeIdentity
+	case k.effect == onceOnly:
+		return k.path + " " + string(k.body)
+	default:
+		return k.path
 	}
-	return k.path
 }
 
 // lost is the reason of a request that went out and was not answered as it

@@ -18,53 +18,53 @@ import (
 const (
 	// maxPause bounds what one Retry-After can make this client wait.
 	maxPause = 30 * time.Second
-	// mostPaused is how many paths are remembered that C1 asked not to call.
+	// mostPaused is how many objects are remembered that C1 asked to leave alone.
 	mostPaused = 1000
 )
 
 // pause is until when C1 asked this client (by Retry-After) to send nothing. What
-// it said to one path holds for that path, since one object's refusal says nothing
-// of the others. What it said to the identity itself, at the token endpoint or to
+// it said of one object (see call.about) holds for that one, since its refusal says
+// nothing of the others. What it said to the identity itself, at the token endpoint or to
 // introspect, holds for everything.
 type pause struct {
 	mu    sync.Mutex
-	all   time.Time
-	paths map[string]time.Time
+	all     time.Time
+	objects map[string]time.Time
 }
 
-// wholeIdentity is the path of what concerns everything.
+// wholeIdentity is about everything.
 const wholeIdentity = ""
 
-// extend makes the pause of a path last for at least d, at most maxPause, from
+// extend makes the pause of an object last for at least d, at most maxPause, from
 // now.
-func (p *pause) extend(path string, d time.Duration) {
+func (p *pause) extend(about string, d time.Duration) {
 	now := time.Now()
 	until := now.Add(min(d, maxPause))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if path == wholeIdentity {
+	if about == wholeIdentity {
 		if until.After(p.all) {
 			p.all = until
 		}
 		return
 	}
-	if len(p.paths) >= mostPaused {
-		maps.DeleteFunc(p.paths, func(_ string, end time.Time) bool { return !end.After(now) })
+	if len(p.objects) >= mostPaused {
+		maps.DeleteFunc(p.objects, func(_ string, end time.Time) bool { return !end.After(now) })
 	}
-	if p.paths == nil || len(p.paths) >= mostPaused {
-		p.paths = map[string]time.Time{}
+	if p.objects == nil || len(p.objects) >= mostPaused {
+		p.objects = map[string]time.Time{}
 	}
-	if until.After(p.paths[path]) {
-		p.paths[path] = until
+	if until.After(p.objects[about]) {
+		p.objects[about] = until
 	}
 }
 
-// left is how long a path is to wait yet.
-func (p *pause) left(path string) time.Duration {
+// left is how long an object is to wait yet.
+func (p *pause) left(about string) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	left := time.Until(p.all)
-	if end, ok := p.paths[path]; ok {
+	if end, ok := p.objects[about]; ok {
 		left = max(left, time.Until(end))
 	}
 	return left
@@ -113,10 +113,10 @@ func (c *Client) turn(ctx context.Context) (release func(), failed *Error) {
 	}, nil
 }
 
-// pace waits until C1's pause of a path is over and the rate limit allows a
+// pace waits until C1's pause of what a call is about is over and the rate limit allows a
 // request.
-func (c *Client) pace(ctx context.Context, path string) *Error {
-	for left := c.pause.left(path); left > 0; left = c.pause.left(path) {
+func (c *Client) pace(ctx context.Context, about string) *Error {
+	for left := c.pause.left(about); left > 0; left = c.pause.left(about) {
 		if !sleep(ctx, left) {
 			return c.paused(ctx, left)
 		}
