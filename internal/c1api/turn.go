@@ -27,7 +27,7 @@ const (
 // nothing of the others. What it said to the identity itself, at the token endpoint or to
 // introspect, holds for everything.
 type pause struct {
-	mu    sync.Mutex
+	mu      sync.Mutex
 	all     time.Time
 	objects map[string]time.Time
 }
