@@ -13,9 +13,10 @@
 //
 //	jq -r .client_secret seeds.json
 //
-// is all that a script needs. login does what a connector (or with -form another
-// of C1's clients) does with its credential, and exits with 1 when C1 refuses it. findings prints every use
-// of a decoy as JSON. Secrets are read from files and never printed.
+// is all that a script needs. login does what a connector (or with -form another of
+// C1's clients) does with its credential, and exits with 1 when C1 refuses it.
+// findings prints every use of a decoy as JSON. Secrets are read from files and never
+// printed.
 //
 // Faults, barriers and everything else that tests want are set over HTTP below
 // /_emulator/ on a tenant's port; c1-emulator -help describes it.

@@ -19,10 +19,11 @@ type Existence struct {
 }
 
 // ConnectorCredentialExistence finds out whether C1 still holds a connector
-// credential. It is gone when C1 shows it as deleted or expired, or when C1 does
-// not know it while it answers for its connector or, if that is gone too, for
-// the connectors of its app or, if that is gone as well, for all apps. No error and not
-// gone means that C1 shows it alive; an error means that nothing is proven, and its Message says why.
+// credential. It is gone when C1 shows it as deleted or expired, or when C1 does not
+// know it while it answers for its connector or, if that is gone too, for the
+// connectors of its app or, if that is gone as well, for all apps. No error and not
+// gone means that C1 shows it alive; an error means that nothing is proven, and its
+// Message says why.
 func (c *Client) ConnectorCredentialExistence(ctx context.Context, appID, connectorID, credentialID string) (Existence, error) {
 	e := evidence{of: aCredential}
 	return e.gather(map[question]func() look{

@@ -10,10 +10,11 @@ import (
 )
 
 // A type that holds a secret prints without it, by any verb, so that nobody can log
-// one by accident. An exported one marks the field json:"-", which also keeps it out of
-// JSON, and formats itself by redact; an inner one embeds unprintable. Two things make fmt
-// print the fields themselves: that one stands in an unexported field of another type, which then has to embed
-// unprintable too, and the verb %w for what is no error, which go vet refuses.
+// one by accident. An exported one marks the field json:"-", which also keeps it out
+// of JSON, and formats itself by redact; an inner one embeds unprintable. Two things
+// make fmt print the fields themselves: that one stands in an unexported field of
+// another type, which then has to embed unprintable too, and the verb %w for what is
+// no error, which go vet refuses.
 
 // redact prints a struct, or what is set of it, on one line; of a secret only that it
 // is there.

@@ -2,9 +2,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Package target is the state of one connector or decoy, or of the mount's own
-// identity, and how it changes. It is pure: it reads no clock, calls nobody and stores nothing. Next says what is
-// to be done and when; each transition takes what has happened and returns the
-// next state. What a state points to is never changed, so states may share it.
+// identity, and how it changes. It is pure: it reads no clock, calls nobody and stores
+// nothing. Next says what is to be done and when; each transition takes what has
+// happened and returns the next state. What a state points to is never changed, so
+// states may share it.
 package target
 
 import (
