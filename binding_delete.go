@@ -33,7 +33,7 @@ func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string,
 	}
 	if revoke {
 		mine := func(r target.Retirement) bool { return r.Binding == name }
-		if err := b.endTarget(ctx, bind.Ref, mine); err != nil {
+		if err := b.endTarget(ctx, bind.Ref, &settled{}, mine); err != nil {
 			b.Logger().Warn("could not end what a deleted binding leaves alive; it is tried again", "target", t.Ref.String(), "error", err)
 		}
 		if t, err = readState(ctx, b.store, bind.Ref); err != nil || t == nil {

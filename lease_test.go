@@ -154,6 +154,32 @@ func TestDisabledMountEndsWhatVaultHasNoLeaseFor(t *testing.T) {
 	require.NotContains(t, e.logs.String(), "forgotten")
 }
 
+// After an outage nothing is sent to C1 for some seconds, in which the mount must not
+// forget what is alive.
+func TestDisabledMountWaitsUntilC1CanBeAskedAgain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		ref := e.bindConnector("hr")
+		id := e.bindDecoy("bait", c1test.KindAccessToken, "on_lease_end", "rotate")
+		e.vend("connector-creds/hr")
+		bait := e.write("decoy-creds/bait")
+		pass(2 * time.Minute)
+		e.c1.SetDown(true)
+		for range 6 { // the client gives C1 up
+			e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+		}
+		e.c1.SetDown(false)
+		f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
+		require.Contains(t, f.message, "nothing is sent for a while")
+		e.system.taint()
+		began := time.Now()
+		e.b.Cleanup(context.Background())
+		require.Empty(t, e.c1.AliveCredentials(ref))
+		require.NotEqual(t, e.c1.DecoyFingerprint(id), bait.Data["fingerprint_sha256"])
+		require.Less(t, time.Since(began), disableTimeout)
+	})
+}
+
 func TestDisabledMountNamesWhatItCouldNotEnd(t *testing.T) {
 	t.Parallel()
 	e := configured(t)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
@@ -149,7 +150,7 @@ func (b *backend) endEverything(ctx context.Context) {
 	defer cancel()
 	err := walkStates(ctx, b.store, func(t *target.State) error {
 		if len(t.Retire) > 0 {
-			if err := b.endTarget(ctx, t.Ref, func(target.Retirement) bool { return true }); err != nil {
+			if err := b.endAll(ctx, t.Ref); err != nil {
 				b.Logger().Error("could not end what is alive at C1 before this mount is gone", "target", t.Ref.String(), "error", err)
 			}
 		}
@@ -178,8 +179,27 @@ func (b *backend) endEverything(ctx context.Context) {
 	}
 }
 
+// endAll ends all credentials of one target whose end is planned. While C1 is out of
+// reach, or was so a moment ago, it tries again until ctx ends.
+func (b *backend) endAll(ctx context.Context, ref target.Ref) error {
+	for {
+		out := &settled{}
+		err := b.endTarget(ctx, ref, out, func(target.Retirement) bool { return true })
+		if err != nil || !concernsAll(out.c1) {
+			return err
+		}
+		again := time.NewTimer(max(c1api.AsError(out.c1).RetryAfter, time.Second))
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil // what is left says why
+		}
+	}
+}
+
 // endTarget ends at once those credentials of one target whose end is planned.
-func (b *backend) endTarget(ctx context.Context, ref target.Ref, which func(target.Retirement) bool) error {
+func (b *backend) endTarget(ctx context.Context, ref target.Ref, out *settled, which func(target.Retirement) bool) error {
 	var hastened *target.State
 	err := b.change(ctx, ref, func(t *turn) (*target.State, error) {
 		hastened = t.state.Hastened(t.now(), which)
@@ -189,11 +209,11 @@ func (b *backend) endTarget(ctx context.Context, ref target.Ref, which func(targ
 		if err := t.save(ctx, hastened); err != nil {
 			return nil, err
 		}
-		err := t.retireCopies(ctx, &settled{})
+		err := t.retireCopies(ctx, out)
 		return t.state, err
 	})
 	if err != nil || hastened == nil || ref.Kind == target.Decoy {
 		return err
 	}
-	return b.retireCredentials(ctx, hastened, &settled{})
+	return b.retireCredentials(ctx, hastened, out)
 }
