@@ -70,11 +70,11 @@ secret() {
   cat "$2" >>secrets
 }
 
-# seeded prints a value of the emulator's seed file.
+# seeded prints a value of the emulator's seed file, or of another file of its.
 seeded() {
-  local value
-  value=$(sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" c1.json | head -n 1)
-  [[ -n $value ]] || fail "c1.json should hold $1"
+  local value file=${2:-c1.json}
+  value=$(sed -n "s/^ *\"$1\": *\"\([^\"]*\)\".*/\1/p" "$file" | head -n 1)
+  [[ -n $value ]] || fail "$file should hold $1"
   printf '%s\n' "$value"
 }
 
@@ -111,7 +111,7 @@ cd "$work"
 : >secrets
 
 bold "C1, emulated, with TLS"
-nohup c1-emulator -addr 127.0.0.1:0 -tls -ca-file c1-ca.pem -seed-file c1.json >"$logs/c1.log" 2>&1 &
+nohup c1-emulator -addr 127.0.0.1:0 -tls -ca-file c1-ca.pem -seed-file c1.json -running-file okta.json >"$logs/c1.log" 2>&1 &
 emulator_pid=$!
 answers $emulator_pid test -s c1.json || fail "the emulator did not start; see $logs/c1.log"
 c1_url=$(seeded url)
@@ -245,6 +245,22 @@ shows "\"BATON_CLIENT_ID\": \"$client_id\""
 shows '"BATON_CLIENT_SECRET"'
 grep -q '"client_secret"' <<<"$out" && fail "the KV view should show the names that were asked for, and no others"
 
+bold "A connector that runs already: Vault takes its credential over, and nothing changes for it"
+run "$cli write c1/connectors/okta app_id=$(seeded app_id okta.json) connector_id=$(seeded connector_id okta.json) rotate_on=schedule rotation_period=24h skip_initial_rotation=true keys_preset=baton"
+seeded client_secret okta.json | tr -d '\n' >okta-secret
+printf '%s\n' "$(cat okta-secret)" >>secrets
+okta_id=$(seeded client_id okta.json)
+run "$cli write c1/connectors/okta/adopt client_id='$okta_id' client_secret=@okta-secret credential_id=$(seeded credential_id okta.json) login=true"
+shows '^version +1$'
+run "$login -client-id '$okta_id' -secret-file okta-secret"
+run "$cli secrets tune -options=version=2 c1"
+for _ in 1 2 3 4 5; do # Vault restarts the plugin for it
+  $cli kv get -mount=c1 connector-creds/okta >/dev/null 2>&1 && break
+  sleep 1
+done
+run "$cli kv get -mount=c1 -field=BATON_CLIENT_ID connector-creds/okta"
+[[ $out == "$okta_id" ]] || fail "a connector should read under its own names what was adopted"
+
 bold "A decoy: reading is refused, so that nobody rotates bait by accident; a write vends it"
 refused "$cli read c1/decoy-creds/bait"
 shows 'write'
@@ -301,7 +317,7 @@ run "grep -F '\"path\":\"c1/decoy-creds/bait\"' $logs/audit.log | tail -n 1 | gr
 shows '"client_secret":"hmac-sha256:'
 shows "\"fingerprint_sha256\":\"$planted\""
 shows '"placement":"web-1:/srv/app/.env"'
-(($(grep -c . secrets) == 9)) || fail "the list of secrets should hold all nine of this run"
+(($(grep -c . secrets) == 10)) || fail "the list of secrets should hold all ten of this run"
 echo "Lines with any secret of this run, in the audit log and in the logs of Vault, plugin and C1:"
 refused "grep -c -F -f secrets $logs/audit.log $logs/vault.log $logs/c1.log"
 for log in audit vault c1; do shows "/$log.log:0\$"; done

@@ -37,7 +37,7 @@ func startServing(t *testing.T) serving {
 		ended <- run(ctx, []string{
 			"-tls", "-tenants", "acme,globex", "-token-ttl", "1m", "-semantics", "exclusive",
 			"-revoked", "shown", "-token-errors", "oauth",
-			"-ca-file", s.file("ca.pem"), "-seed-file", s.file("seeds.json"),
+			"-ca-file", s.file("ca.pem"), "-seed-file", s.file("seeds.json"), "-running-file", s.file("running.json"),
 		}, nil, in, io.Discard)
 	}()
 	t.Cleanup(func() {
@@ -68,6 +68,24 @@ func command(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 	return code, out.String(), errs.String()
 }
 
+func TestAConnectorThatRunsAlreadyLogsIn(t *testing.T) {
+	t.Parallel()
+	s := startServing(t)
+	content, err := os.ReadFile(s.file("running.json"))
+	require.NoError(t, err)
+	var running runningFile
+	require.NoError(t, json.Unmarshal(content, &running))
+	require.NotEmpty(t, running.AppID)
+	require.NotEmpty(t, running.ConnectorID)
+	require.NotEmpty(t, running.CredentialID)
+	require.NotContains(t, s.announced, running.ClientSecret)
+	info, err := os.Stat(s.file("running.json"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	code, _, _ := command(t, running.ClientSecret, "login", "-url", s.seeds.URL, "-ca-file", s.file("ca.pem"), "-client-id", running.ClientID)
+	require.Equal(t, exitOK, code)
+}
+
 func TestServeWritesItsFilesAndPrintsNoSecret(t *testing.T) {
 	t.Parallel()
 	s := startServing(t)
@@ -82,7 +100,7 @@ func TestServeWritesItsFilesAndPrintsNoSecret(t *testing.T) {
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
 	left, err := os.ReadDir(s.dir)
 	require.NoError(t, err)
-	require.Len(t, left, 2, "no temporary file is left")
+	require.Len(t, left, 3, "no temporary file is left")
 }
 
 func TestLoginSaysWhetherC1TakesTheCredential(t *testing.T) {
@@ -171,6 +189,7 @@ func TestFlagsAreChecked(t *testing.T) {
 		"is none of sdk, connector":          {"login", "-form", "both", "-client-id", "x"},
 		"flag provided but not defined":      {"-bogus"},
 		"write /no/such/directory/seed.json": {"serve", "-seed-file", "/no/such/directory/seed.json"},
+		"write /no/such/directory/okta.json": {"serve", "-running-file", "/no/such/directory/okta.json"},
 	} {
 		code, _, errs := command(t, "", args...)
 		assert.Equal(t, exitFailed, code, want)

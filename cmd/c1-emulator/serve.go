@@ -23,6 +23,15 @@ type seedFile struct {
 	Tenants []c1test.Seeds `json:"tenants"`
 }
 
+// runningFile is what -running-file holds: a connector, and what it logs in with.
+type runningFile struct {
+	AppID        string `json:"app_id"`
+	ConnectorID  string `json:"connector_id"`
+	CredentialID string `json:"credential_id"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+}
+
 // serve runs the emulator until ctx ends.
 func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("c1-emulator", flag.ContinueOnError)
@@ -40,6 +49,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		"form of the token endpoint's refusals: oauth (error, error_description) or grpc (code, message, details)")
 	caFile := flags.String("ca-file", "", "write the CA certificate to this `file`")
 	seedPath := flags.String("seed-file", "", "write URLs, identities and seeded IDs to this `file` (mode 0600, holds secrets)")
+	runningPath := flags.String("running-file", "", "make a connector that runs already, and write its IDs and its credential to this `file` (mode 0600)")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(stderr, "Usage: c1-emulator [flags]\n       c1-emulator login -help\n       c1-emulator findings -help\n\n")
@@ -65,11 +75,32 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	if err := announce(emulator, *caFile, *seedPath, stdout); err != nil {
+	if *runningPath != "" {
+		err = startConnector(emulator.Default(), *runningPath)
+	}
+	if err == nil {
+		err = announce(emulator, *caFile, *seedPath, stdout)
+	}
+	if err != nil {
 		return errors.Join(err, emulator.Close())
 	}
 	<-ctx.Done()
 	return emulator.Close()
+}
+
+// startConnector gives a new connector a credential, as somebody does who sets it up
+// without Vault.
+func startConnector(t *c1test.Tenant, path string) error {
+	ref := t.NewConnector("Okta")
+	cred := t.RotateConnector(ref)
+	encoded, err := json.MarshalIndent(runningFile{ //nolint:gosec // the secret is what the file is for
+		AppID: ref.AppID, ConnectorID: ref.ConnectorID,
+		CredentialID: cred.ID, ClientID: cred.ClientID, ClientSecret: cred.ClientSecret,
+	}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode the connector: %w", err)
+	}
+	return writeFile(path, append(encoded, '\n'), 0o600)
 }
 
 // announce writes the files that were asked for, and then says where each
