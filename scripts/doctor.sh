@@ -7,8 +7,9 @@
 # MOUNT is c1 unless given; -binary is the plugin's file in the plugin directory, if it
 # can be reached from here. Uses the `vault` or `bao` that VAULT_BIN names, else one from
 # PATH, with its usual environment (VAULT_ADDR, VAULT_TOKEN, or BAO_…). The token needs
-# `read` on sys/mounts/MOUNT, `read` and `sudo` on sys/plugins/catalog/secret/*, `update` on
-# MOUNT/check, and `list` on MOUNT/decoys if it shall look there. Ends with 1 if something is wrong. Needs bash, coreutils, grep and sed.
+# `read` on sys/mounts/MOUNT, `read` and `sudo` on sys/plugins/catalog/secret/*, and
+# `update` on MOUNT/check; also `list` on MOUNT/decoys and `read` on sys/ha-status, if it
+# shall look there. Ends with 1 if something is wrong. Needs bash, coreutils, grep and sed.
 set -euo pipefail
 
 binary=
@@ -70,6 +71,11 @@ if [[ -n $binary ]]; then
 fi
 
 audited=$(sed -n '/"audit_non_hmac_response_keys": *\[/,/\]/p' <<<"$about" | tr -d ' \n')
+versions=$("$cli" read -format=json sys/ha-status 2>/dev/null | sed -n 's/^ *"version": *"\(.*\)",\{0,1\}$/\1/p' | sort -u) || versions=
+if (($(grep -c . <<<"$versions") > 1)); then
+  say warning cluster "its nodes run different versions: $(tr '\n' ' ' <<<"$versions")" "upgrade the rest of them; each needs the plugin's registered file in its plugin directory"
+fi
+
 decoys=$("$cli" list -format=json "$mount/decoys" 2>/dev/null | grep -c '"' || true)
 if ((decoys > 0)) && grep -qE '"(fingerprint_sha256|client_id)"' <<<"$audited"; then
   say warning audit "this mount has decoys, and fingerprint_sha256 or client_id is shown in clear: whoever reads the audit log can tell bait from the real thing" \
