@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -94,8 +95,11 @@ func (b *backend) endOwn(ctx context.Context, s *session, credentialID string) (
 	}
 	defer release()
 	cfg, err := readConfig(ctx, b.store)
-	if err != nil || cfg == nil {
+	if err != nil {
 		return "", err
+	}
+	if cfg == nil {
+		return "", errors.New("the config was deleted") // so nobody knows whether it has ended
 	}
 	who, err := s.client.Introspect(ctx)
 	if err != nil {

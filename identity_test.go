@@ -475,6 +475,17 @@ func TestAConfigWrittenByHandDuringARotationOfUnknownOutcomeSaysWhatMayBeAlive(t
 	require.Equal(t, mine.ClientID, e.state(identityRef).Current.ClientID)
 }
 
+// A config that is deleted meanwhile does not make a credential count as ended.
+func TestWithoutAConfigNothingOfItsCountsAsEnded(t *testing.T) {
+	t.Parallel()
+	e, id := ownMount(t)
+	s, err := e.b.session(context.Background())
+	require.NoError(t, err)
+	require.NoError(t, e.b.store.Delete(context.Background(), configKey))
+	require.ErrorContains(t, e.b.revokeAtC1(context.Background(), s, identityRef, e.own(id)[id.ClientID].ID), "the config was deleted")
+	require.Len(t, e.own(id), 1)
+}
+
 func TestAConfigThatIsDeletedSaysWhatItLeaves(t *testing.T) {
 	t.Parallel()
 	e, id := ownMount(t)
