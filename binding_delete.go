@@ -44,14 +44,7 @@ func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string,
 	if err != nil {
 		b.Logger().Warn("could not read what a deleted binding leaves alive", "target", t.Ref.String(), "error", err)
 	}
-	resp := &logical.Response{}
-	for _, warning := range leftovers(t, name, revoke, unplanned) {
-		resp.AddWarning(warning)
-	}
-	if len(resp.Warnings) == 0 {
-		return nil, nil
-	}
-	return resp, nil
+	return warned(leftovers(t, name, revoke, unplanned)), nil
 }
 
 // releaseTarget deletes the binding and takes it from its target, which it

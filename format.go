@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/hashicorp/vault/sdk/logical"
 )
 
 // unprintable, embedded, keeps a type that leads to a secret out of every log: fmt
@@ -43,3 +45,15 @@ func clip(s string, n int) string {
 
 // secondsUp are whole seconds, rounded up: who comes back then is not too early.
 func secondsUp(d time.Duration) int64 { return seconds(d + time.Second - 1) }
+
+// warned is an answer that holds nothing but warnings; nil without any.
+func warned(warnings []string) *logical.Response {
+	if len(warnings) == 0 {
+		return nil
+	}
+	resp := &logical.Response{}
+	for _, warning := range warnings {
+		resp.AddWarning(warning)
+	}
+	return resp
+}

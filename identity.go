@@ -101,25 +101,28 @@ func (b *backend) identityWritten(ctx context.Context, before, cfg *config, o ta
 		b.Logger().Warn("the config is stored, and its expiry is looked up later", "error", err)
 		return []string{"the config is stored; when its credential expires is looked up later: " + err.Error()}
 	}
-	for _, what := range left {
-		warnings = append(warnings, "stays alive at C1: "+what)
-		b.Logger().Warn("the config that was replaced leaves something alive at C1", "what", what)
-	}
-	return warnings
+	return b.leftAlive(left)
 }
 
-// identityForgotten takes a config that is about to be deleted, and returns what to
-// tell whoever deletes it.
+// identityForgotten takes that the config was deleted, and returns what to
+// tell whoever deleted it.
 func (b *backend) identityForgotten(ctx context.Context) (warnings []string, err error) {
 	err = b.change(ctx, identityRef, func(t *turn) (*target.State, error) {
 		next, left := t.state.Forgotten(t.now())
-		for _, what := range left {
-			warnings = append(warnings, "stays alive at C1: "+what)
-			b.Logger().Warn("the config that is deleted leaves something alive at C1", "what", what)
-		}
+		warnings = b.leftAlive(left)
 		return next, nil
 	})
 	return warnings, err
+}
+
+// leftAlive logs what a config that is no longer leaves at C1, and returns it for who
+// has written or deleted the config.
+func (b *backend) leftAlive(left []string) (warnings []string) {
+	for _, what := range left {
+		b.Logger().Warn("a config that is no longer leaves something alive at C1", "what", what)
+		warnings = append(warnings, "stays alive at C1: "+what)
+	}
+	return warnings
 }
 
 // identity is what is known of the mount's own credential.

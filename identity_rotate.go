@@ -151,24 +151,17 @@ func (t *turn) storeIdentity(ctx context.Context, m *material) error {
 // then the state. Whatever fails, the credential in the config works, and the open
 // attempt is concluded by what config and C1 say.
 func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.State, attemptMinute int64, m *material) error {
-	err := t.storeIdentity(ctx, m)
-	if err != nil {
+	commitBy := rfc3339(open.Attempt.CommitBy)
+	if err := t.storeIdentity(ctx, m); err != nil {
 		why := fmt.Sprintf("C1 made %s, and Vault's storage refused it (%s)", m.ClientID, err)
-		unknown := open.Unknown(why)
-		if o.byClock {
-			unknown = unknown.Failed(t.now(), o.session.terms(o.bind), why, true)
-		}
 		t.tally.rotated(t.ref.Kind, open.Attempt.Reason, target.AttentionAmbiguous)
-		t.agenda.Hurry(t.name, unknown.Attempt.CommitBy)
-		if err := t.storeOutcome(ctx, unknown); err != nil {
-			t.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.ref.String(), "error", err)
-		}
+		t.leaveOpen(ctx, o, open, why)
 		return failWith(statusOutcomeUnknown,
-			"outcome not stored: %s; the credential before is in use, and what is in vain is ended at %s", why, rfc3339(unknown.Attempt.CommitBy)).inState()
+			"outcome not stored: %s; the credential before is in use, and what is in vain is ended at %s", why, commitBy).inState()
 	}
 	if err := t.storeKept(ctx, next, attemptMinute); err != nil {
 		return failWith(statusOutcomeUnknown,
-			"the new credential %s is stored and in use; storage refused the record of it (%s), which is made up for at %s", m.ClientID, err, rfc3339(open.Attempt.CommitBy)).inState()
+			"the new credential %s is stored and in use; storage refused the record of it (%s), which is made up for at %s", m.ClientID, err, commitBy).inState()
 	}
 	t.announce(ctx, next.Newest)
 	return nil

@@ -189,6 +189,7 @@ func (c *checkup) checkCertificates(cfg *config) {
 // checkBindings looks at bindings after one, in the order of their paths, until the
 // limit or the time is reached.
 func (c *checkup) checkBindings(ctx context.Context, after string, limit int) error {
+	c.next = after
 	s, err := c.session(ctx)
 	if err != nil {
 		return err
@@ -205,7 +206,6 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 				continue
 			}
 			if c.checked == limit || timeIsUp(ctx) {
-				c.next = c.lastOf(after)
 				return nil
 			}
 			goOn, err := c.checkBinding(ctx, s, k, path, name)
@@ -213,7 +213,6 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 				return err
 			}
 			if !goOn {
-				c.next = c.lastOf(after)
 				return nil
 			}
 			c.checked++
@@ -225,13 +224,6 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 }
 
 func timeIsUp(ctx context.Context) bool { return ctx.Err() != nil }
-
-func (c *checkup) lastOf(after string) string {
-	if c.next == "" {
-		return after
-	}
-	return c.next
-}
 
 // checkBinding looks at one binding and its target at C1. It reports whether C1 can be
 // asked about others.

@@ -271,18 +271,6 @@ func (b *backend) storeConfig(ctx context.Context, stored, cfg *config, o target
 	return warnings, nil
 }
 
-// warned is an answer that holds nothing but warnings; nil without any.
-func warned(warnings []string) *logical.Response {
-	if len(warnings) == 0 {
-		return nil
-	}
-	resp := &logical.Response{}
-	for _, warning := range warnings {
-		resp.AddWarning(warning)
-	}
-	return resp
-}
-
 // identityExpected plans a look at the identity before a config is stored that has
 // another credential: should the process die then, the look finds it.
 func (b *backend) identityExpected(ctx context.Context, cfg *config) error {

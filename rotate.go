@@ -285,11 +285,7 @@ func (t *turn) refused(ctx context.Context, o *order, before *target.State, aske
 
 // outcomeUnknown leaves the attempt open, marks it, and tells the caller.
 func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State, cause error) error {
-	next, heals := open.Unknown(cause.Error()), "rotating again settles it"
-	commitBy := next.Attempt.CommitBy
-	if o.byClock {
-		next = next.Failed(t.now(), o.session.terms(o.bind), cause.Error(), true)
-	}
+	heals, commitBy := "rotating again settles it", open.Attempt.CommitBy
 	switch {
 	case t.ref.Kind == target.Identity:
 		heals = "the credential before stays in use, and C1 is asked at " + rfc3339(commitBy) + " for what it made, to end it"
@@ -299,14 +295,24 @@ func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State,
 		heals = "it is rotated again at " + rfc3339(commitBy) + ", or sooner if somebody asks for it"
 	}
 	t.announce(ctx, &target.Record{
-		Origin: next.Attempt.Origin, Outcome: target.AttentionAmbiguous, FinishedAt: t.now(), Error: cause.Error(),
+		Origin: open.Attempt.Origin, Outcome: target.AttentionAmbiguous, FinishedAt: t.now(), Error: cause.Error(),
 	})
-	t.agenda.Hurry(t.name, commitBy)
+	t.leaveOpen(ctx, o, open, cause.Error())
+	return failWith(statusOutcomeUnknown,
+		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.ref, cause, heals).because(cause)
+}
+
+// leaveOpen stores why the outcome of an attempt is unknown, and has somebody look once
+// C1 can no longer commit it.
+func (t *turn) leaveOpen(ctx context.Context, o *order, open *target.State, why string) {
+	next := open.Unknown(why)
+	if o.byClock {
+		next = next.Failed(t.now(), o.session.terms(o.bind), why, true)
+	}
+	t.agenda.Hurry(t.name, next.Attempt.CommitBy)
 	if err := t.storeOutcome(ctx, next); err != nil {
 		t.Logger().Error("could not mark an unknown outcome; it is settled from the stored attempt", "target", t.ref.String(), "error", err)
 	}
-	return failWith(statusOutcomeUnknown,
-		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.ref, cause, heals).because(cause)
 }
 
 // succeeded stores the outcome of a rotation that C1 carried out.
