@@ -172,18 +172,19 @@ func (b *backend) addTargets(ctx context.Context, o *overview) error {
 	o.wrong, o.attention = map[string]int{}, []any{}
 	unready := map[store.Key]bool{} // bindings, so a deleted one does not count
 	for _, reason := range target.AttentionReasons {
-		marked, list, err := b.flaggedFor(ctx, reason)
+		found, err := b.flaggedFor(ctx, reason)
 		if err != nil {
 			return err
 		}
 		if reason == target.AttentionAmbiguous {
-			for _, name := range marked {
-				delete(unsettled, name)
-			}
-			rotating = slices.DeleteFunc(rotating, func(name string) bool { return slices.Contains(marked, name) })
-			list = slices.AppendSeq(list, maps.Values(unsettled))
+			// A mark is stored before the state that bears it out, so a mark alone
+			// takes nothing from what the state says already.
+			maps.Copy(unsettled, found)
+			found = unsettled
+			rotating = slices.DeleteFunc(rotating, func(name string) bool { return found[name].t != nil })
 		}
-		for i, f := range list {
+		for i, name := range slices.Sorted(maps.Keys(found)) {
+			f := found[name]
 			if f.t.Binding != "" && f.t.Ref != identityRef && reason != target.AttentionPaused {
 				unready[bindingKey(f.t.Ref.Kind, f.t.Binding)] = true
 			}
@@ -193,7 +194,7 @@ func (b *backend) addTargets(ctx context.Context, o *overview) error {
 			}
 			o.attention = append(o.attention, attentionEntry(f.t, reason, f.detail))
 		}
-		o.wrong[reason] = len(list)
+		o.wrong[reason] = len(found)
 	}
 	o.rotating, o.ready = len(rotating), max(0, o.bindings-len(unready))
 	return nil
@@ -205,27 +206,28 @@ type flagged struct {
 	detail string
 }
 
-// flaggedFor reads the targets that are marked for a reason, and returns the
-// names that are marked beside. A mark that the state does not bear out is
-// dropped.
-func (b *backend) flaggedFor(ctx context.Context, reason string) (marked []string, list []flagged, err error) {
-	if marked, err = markedFor(ctx, b.store, reason); err != nil {
-		return nil, nil, err
+// flaggedFor reads the targets that are marked for a reason, by name. A mark that the
+// state does not bear out is dropped.
+func (b *backend) flaggedFor(ctx context.Context, reason string) (map[string]flagged, error) {
+	marked, err := markedFor(ctx, b.store, reason)
+	if err != nil {
+		return nil, err
 	}
+	found := map[string]flagged{}
 	for _, name := range marked {
 		t, err := readStateNamed(ctx, b.store, name)
 		switch {
 		case store.Unreadable(err):
-			list = append(list, flagged{&target.State{}, err.Error()})
+			found[name] = flagged{&target.State{}, err.Error()}
 		case err != nil:
-			return nil, nil, err
+			return nil, err
 		case t == nil || t.Problems()[reason] == "":
 			b.dropStrayMark(ctx, name, reason) // passed since, or a write of the state died after the mark's
 		default:
-			list = append(list, flagged{t, t.Problems()[reason]})
+			found[name] = flagged{t, t.Problems()[reason]}
 		}
 	}
-	return marked, list, nil
+	return found, nil
 }
 
 // dropStrayMark removes a mark for attention that the target's state does not

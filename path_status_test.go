@@ -116,6 +116,28 @@ func TestStatusCountsAnAttemptThatIsSettledMeanwhile(t *testing.T) {
 	}
 }
 
+// Whoever settles an attempt stores the mark before the state: status that is read in
+// between tells what the state says already.
+func TestStatusTellsOfAnAttemptWhoseMarkIsAheadOfItsState(t *testing.T) {
+	t.Parallel()
+	e, _ := crash(t, "connectors/x", c1test.AfterCommit)
+	ref := connectorTarget(e.c1.Connector())
+	e.clock.advance(2 * time.Minute)
+	name, err := nameOf(t.Context(), e.b.store, ref)
+	require.NoError(t, err)
+	turn, err := e.b.tryTurn(t.Context(), name)
+	require.NoError(t, err)
+	defer turn.release()
+	require.NoError(t, e.b.store.Mark(t.Context(), markKey(target.AttentionAmbiguous, name)))
+	require.Equal(t, target.Asking, e.state(ref).Attempt.Phase)
+	for range 2 {
+		status := e.read("status").Data
+		require.Equal(t, 1, status["ambiguous"])
+		require.Equal(t, false, status["healthy"])
+		require.Len(t, status["attention"], 1)
+	}
+}
+
 // Storage refuses a mark for attention, or the process dies there, and nothing
 // else goes wrong: status never says that all is well.
 func TestStatusIsNeverHealthyOverWhatCouldNotBeMarked(t *testing.T) {

@@ -44,16 +44,19 @@ func (a *Agenda) Figures(ctx context.Context, late time.Duration) (Figures, erro
 	return f, nil
 }
 
-// Planned returns the keys that have an entry from the watermark, or at most an
-// hour ago, until a time: at most so many.
+// Planned returns the keys that have an entry until a time, and no older than an
+// hour: at most so many, the oldest first. What was listed and is not settled yet is
+// among them.
 func (a *Agenda) Planned(ctx context.Context, until time.Time, most int) ([]string, error) {
 	mark, err := a.index.watermark(ctx)
 	if err != nil || mark == 0 {
 		return nil, err
 	}
+	done, _ := a.queue.doneUpTo(mark)
+	first := min(mark, done+1)
 	var found []string
 	seen := map[string]bool{}
-	for minute := max(mark, minuteOf(a.o.Now())-watermarkEvery); minute <= minuteOf(until)+1; minute++ {
+	for minute := max(first, minuteOf(a.o.Now())-watermarkEvery); minute <= minuteOf(until)+1; minute++ {
 		keys, err := a.index.list(ctx, minute)
 		if err != nil {
 			return nil, err
