@@ -64,6 +64,10 @@ func TestVaultProxy(t *testing.T) {
 			anonymous, err := api.NewClient(&api.Config{Address: "http://" + address})
 			require.NoError(s.t, err)
 			anonymous.ClearToken()
+			s.eventually("Vault Proxy", func() error { // it listens once it has logged in
+				_, err := anonymous.Sys().Health()
+				return err
+			})
 			s.readAgain(func(ctx context.Context) (material, error) { return plainRead(ctx, anonymous, s.Path(s.credsPath())) })
 		},
 	})

@@ -17,7 +17,7 @@ template {
 # The child reads the file, and is stopped and started anew when it changes. With a
 # reload_signal, even an empty one, it would go on with the old credential.
 exec {
-  command      = ["sh", "-c", "set -a; . ./out/connector.env; exec \"$0\"", "/usr/local/bin/baton-okta"]
+  command      = ["sh", "-c", "set -a; . ./out/connector.env; exec \"$0\" \"$@\"", "/usr/local/bin/baton-okta"]
   kill_signal  = "SIGTERM"
   kill_timeout = "10s"
 }

@@ -137,8 +137,12 @@ func (d *index) start(ctx context.Context) error {
 	return d.store(ctx, minuteOf(d.now()))
 }
 
+// near is how many minutes are looked at one by one before all are listed: where
+// there are so many entries that a listing of all takes long, one of these has some.
+const near = 5
+
 // nextMinute returns the first minute after the given one that has entries, or
-// 0. It lists the minutes that are in use, not what is in them, and remembers.
+// 0, and remembers it.
 func (d *index) nextMinute(ctx context.Context, after int64) (int64, error) {
 	d.mu.Lock()
 	next, listed, changes := d.next, d.listed, d.changes
@@ -146,16 +150,9 @@ func (d *index) nextMinute(ctx context.Context, after int64) (int64, error) {
 	if listed && (next == 0 || next > after) {
 		return next, nil
 	}
-	minutes, err := d.storage.List(ctx, Prefix)
+	next, err := d.findNext(ctx, after)
 	if err != nil {
 		return 0, err
-	}
-	next = 0
-	for _, name := range minutes { // sorted, and all of one length
-		if minute, err := strconv.ParseInt(strings.TrimSuffix(name, "/"), 10, 64); err == nil && minute > after {
-			next = minute
-			break
-		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -163,4 +160,23 @@ func (d *index) nextMinute(ctx context.Context, after int64) (int64, error) {
 		d.next, d.listed = next, true
 	}
 	return next, nil
+}
+
+func (d *index) findNext(ctx context.Context, after int64) (int64, error) {
+	for minute := after + 1; minute <= after+near; minute++ {
+		keys, err := d.list(ctx, minute)
+		if err != nil || len(keys) > 0 {
+			return minute, err
+		}
+	}
+	minutes, err := d.storage.List(ctx, Prefix) // those in use, not what is in them
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range minutes { // sorted, and all of one length
+		if minute, err := strconv.ParseInt(strings.TrimSuffix(name, "/"), 10, 64); err == nil && minute > after {
+			return minute, nil
+		}
+	}
+	return 0, nil
 }
