@@ -18,8 +18,8 @@ import (
 
 	"github.com/hashicorp/vault/sdk/logical"
 
-	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
