@@ -5,6 +5,7 @@ package main
 
 import (
 	"archive/tar"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -96,11 +97,11 @@ func TestAnImageHoldsWhatServersLookFor(t *testing.T) {
 func filesOf(t *testing.T, img v1.Image) map[string]int64 {
 	t.Helper()
 	stream := mutate.Extract(img)
-	defer stream.Close()
+	defer func() { must(t, stream.Close()) }()
 	files := map[string]int64{}
 	for reader := tar.NewReader(stream); ; {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		must(t, err)
@@ -113,11 +114,11 @@ func unpack(t *testing.T, name string) v1.ImageIndex {
 	t.Helper()
 	file, err := os.Open(name)
 	must(t, err)
-	defer file.Close()
+	defer func() { must(t, file.Close()) }()
 	dir := t.TempDir()
 	for reader := tar.NewReader(file); ; {
 		header, err := reader.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		must(t, err)

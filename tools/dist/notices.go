@@ -48,7 +48,7 @@ func (l library) String() string {
 // linkedLibraries lists what any platform's binary links, sorted by name. It
 // fails on a licence that is unknown, or that MPL-2.0 code cannot be shipped with.
 func linkedLibraries() ([]library, error) {
-	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	goroot, err := exec.CommandContext(context.Background(), "go", "env", "GOROOT").Output()
 	if err != nil {
 		return nil, fmt.Errorf("go env GOROOT: %w", err)
 	}
