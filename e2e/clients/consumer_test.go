@@ -40,23 +40,13 @@ func (s *story) requireOneConsumer() {
 	})
 }
 
-// consumerScript is an executable that starts the consumer, for a client that gives
-// it no arguments.
+// consumerScript is an executable that starts the consumer, for a client that gives it
+// no arguments. No path of a test has a character that means something to a shell.
 func (s *story) consumerScript() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "baton-okta")
-	require.NoError(s.t, os.WriteFile(path, []byte("#!/bin/sh\nexec "+strings.Join(quoted(s.consumerCommand()), " ")+"\n"), 0o700))
+	require.NoError(s.t, os.WriteFile(path, []byte("#!/bin/sh\nexec "+strings.Join(s.consumerCommand(), " ")+"\n"), 0o700))
 	return path
-}
-
-// quoted are a command's words as HCL, JSON and a shell read them. No path of a test
-// has a character that means something to one of them.
-func quoted(command []string) []string {
-	words := make([]string, len(command))
-	for i, word := range command {
-		words[i] = strconv.Quote(word)
-	}
-	return words
 }
 
 // replace replaces what must be there.

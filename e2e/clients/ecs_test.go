@@ -40,7 +40,7 @@ func TestVaultAgentInAnECSTask(t *testing.T) {
       remove_secret_id_file_after_reading = false
     }
   }`)
-			config = s.replace(s.withAppRole(config), exampleConnector, strings.Join(quoted(s.consumerCommand()), ", "))
+			config = s.replace(s.withAppRole(config), exampleConnector, s.quotedCommand())
 			s.save("c1/agent.hcl", config)
 			command := entrypoint(s.t)
 			require.Equal(s.t, []string{"/bin/vault", "agent", "-config=/etc/c1/agent.hcl"}, command)
