@@ -4,7 +4,9 @@
 package clients
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -16,7 +18,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/api"
 	"github.com/stretchr/testify/require"
+
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
 )
 
 // The Agent is real, and renders the example's file. The test plays what systemd does
@@ -209,6 +214,50 @@ func TestTheEnvironmentFilesTemplateWritesOnlyWhatSystemdReadsUnchanged(t *testi
 		for _, c := range " \t\r\n\\'\"#;$`" {
 			require.False(t, allowed.MatchString("a"+string(c)+"b"), "%q", c)
 		}
+	}
+}
+
+// What an Agent really does with a value that the template refuses: it ends, writes no
+// file and shows no secret.
+func TestTheAgentWritesNoEnvironmentFileThatSystemdWouldReadDifferently(t *testing.T) {
+	t.Parallel()
+	s := &story{Engine: &vaulttest.Engine{Server: vaulttest.Shared(t)}, t: t}
+	mount := fmt.Sprintf("kv-systemd-%d", mounts.Add(1))
+	require.NoError(t, s.Root.Sys().Mount(mount, &api.MountInput{Type: "kv", Options: map[string]string{"version": "1"}}))
+	t.Cleanup(func() { require.NoError(t, s.Root.Sys().Unmount(mount)) })
+	const id = "strange-hydra-68836@acme.conductor.one/pcc"
+	for i, secret := range []string{
+		"secret-token:acme.conductor.one:v1:eyJrdHkiOiJPS1AifQ_-==", `quo"ted-1`, "quo'ted-2", `back\slash-3`, "in side-4", "line\nend-5", "#hash-6", "$dollar-7",
+	} {
+		s.dir = t.TempDir()
+		path := fmt.Sprintf("%s/okta-%d", mount, i)
+		_, err := s.Root.Logical().Write(path, map[string]any{"client_id": id, "client_secret": secret})
+		require.NoError(t, err)
+		file := filepath.Join(s.dir, "out", "okta.env")
+		s.save("token", s.Root.Token())
+		s.save("okta.env.tpl", s.replace(s.example("systemd/restart/okta.env.tpl"), s.Path(s.credsPath()), path))
+		config := regexp.MustCompile(`(?s)method "approle" \{.*?\n  \}`).ReplaceAllLiteralString(s.example("systemd/restart/agent.hcl"),
+			`method "token_file" { config = { token_file_path = "token" } }`)
+		s.save("agent.hcl", s.replace(config, "/run/c1-okta/okta.env", file))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		agent := exec.CommandContext(ctx, vaultBinary(t), "agent", "-config=agent.hcl", "-exit-after-auth", "-log-level=trace")
+		agent.Dir = s.dir
+		agent.Env = []string{"HOME=" + s.dir, "VAULT_ADDR=" + s.Addr()}
+		out, err := agent.CombinedOutput()
+		require.NoError(t, ctx.Err())
+		cancel()
+		if i == 0 {
+			require.NoError(t, err, string(out))
+			rendered, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.Equal(t, map[string]string{"BATON_CLIENT_ID": id, "BATON_CLIENT_SECRET": secret}, parseEnvironmentFile(string(rendered)))
+			continue
+		}
+		require.Error(t, err, "a secret like %q", secret)
+		require.NoFileExists(t, file)
+		require.Contains(t, string(out), "client_secret has a character that systemd may read differently")
+		require.NotContains(t, string(out), secret, "the Agent prints no secret")
 	}
 }
 
