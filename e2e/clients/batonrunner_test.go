@@ -27,7 +27,7 @@ func followByBatonRunner(t *testing.T, kv int) {
 	program, err := buildBatonRunner()
 	require.NoError(t, err)
 	follow(t, client{
-		name: fmt.Sprintf("C1's baton-runner, KV version %d, under Vault Agent", kv), ran: "requests replayed from C1's docs",
+		name: fmt.Sprintf("C1's baton-runner, KV v%d, under Vault Agent", kv), ran: "requests replayed from C1's docs",
 		needs: "[baton-runner](../examples/baton-runner): userpass, `config.yaml`; AppRole and one file for the Agent",
 		start: func(s *story) {
 			path, fields := s.credsPath(), []string{}

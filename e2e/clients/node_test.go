@@ -28,13 +28,13 @@ import (
 const nodeExample = "../../examples/node"
 
 func TestNodeVaultReadsThePlainPath(t *testing.T) {
-	followByNode(t, "node-vault, plain path", "[node](../examples/node): AppRole, a program of 100 lines", func(s *story) (string, time.Duration) {
+	followByNode(t, "node-vault, heeding ttl", "[node](../examples/node): AppRole, a program of 100 lines", func(s *story) (string, time.Duration) {
 		return s.credsPath(), 0
 	})
 }
 
 func TestNodeVaultReadsByKVVersion2(t *testing.T) {
-	followByNode(t, "node-vault, KV version 2", "[node](../examples/node): AppRole, a program of 100 lines; reads each 15 s here", func(s *story) (string, time.Duration) {
+	followByNode(t, "node-vault, KV v2, every 15 s", "[node](../examples/node): AppRole, a program of 100 lines", func(s *story) (string, time.Duration) {
 		return "data/" + s.credsPath(), refreshInterval
 	})
 }
