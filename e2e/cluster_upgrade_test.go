@@ -27,7 +27,7 @@ const (
 	upgradeToEnv   = "C1_E2E_UPGRADE_TO"
 
 	upgradeOwners = 6 // of leased bindings, on each mount
-	vendEvery     = 500 * time.Millisecond
+	vendEvery     = time.Second
 )
 
 // owner is a program that has a leased binding for itself, and rotates it all the time.
