@@ -61,7 +61,7 @@ func (s *Server) StartProgram(what, dir string, env []string, command ...string)
 	cmd.Dir = dir
 	cmd.Env = s.environment(env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	endWithUs(cmd)
+	EndWithUs(cmd)
 	fatalIf(s.t, cmd.Start())
 	OnExit(func() { _ = cmd.Process.Kill() })
 	s.t.Cleanup(func() {

@@ -172,7 +172,7 @@ func (in *instance) run() error {
 	cmd.Dir = in.dir
 	cmd.Env = in.environment(append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	endWithUs(cmd)
+	EndWithUs(cmd)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
