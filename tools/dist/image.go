@@ -6,6 +6,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -30,7 +31,17 @@ const nobody = "65532:65532"
 // writeImages writes an image for each Linux platform into one OCI layout, and
 // a list of the digests that a registry or a server's catalog shows.
 func (r release) writeImages(binaries []binary) error {
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	dir, err := os.MkdirTemp("", plugin)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // temporary
+
+	path, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return err
+	}
+	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Annotations: r.labels()}
 	var digests strings.Builder
 	for _, b := range binaries {
 		if b.os != "linux" {
@@ -40,7 +51,10 @@ func (r release) writeImages(binaries []binary) error {
 		if err != nil {
 			return fmt.Errorf("image for %s: %w", b.platform, err)
 		}
-		manifest, err := img.Digest()
+		if err := path.WriteImage(img); err != nil {
+			return err
+		}
+		manifest, err := describe(img, b.platform)
 		if err != nil {
 			return err
 		}
@@ -48,17 +62,10 @@ func (r release) writeImages(binaries []binary) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(&digests, "%s  manifest  %s\n%s  config    %s\n", manifest, b.platform, config, b.platform)
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add:        img,
-			Descriptor: v1.Descriptor{Platform: b.image()},
-		})
+		fmt.Fprintf(&digests, "%s  manifest  %s\n%s  config    %s\n", manifest.Digest, b.platform, config, b.platform)
+		index.Manifests = append(index.Manifests, manifest)
 	}
-	annotated, ok := mutate.Annotations(index, r.labels()).(v1.ImageIndex)
-	if !ok {
-		return fmt.Errorf("an annotated index is no index any more")
-	}
-	digest, err := annotated.Digest()
+	digest, err := r.writeIndex(path, index)
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,37 @@ func (r release) writeImages(binaries []binary) error {
 	if err := writeFile(filepath.Join(r.to, r.file("oci.digests")), []byte(text), 0o644); err != nil {
 		return err
 	}
-	return r.writeLayout(annotated)
+	return r.pack(dir)
+}
+
+// describe says no more than is needed: skopeo refuses to copy digest by digest
+// what its own version of the format would write otherwise.
+func describe(img v1.Image, p platform) (v1.Descriptor, error) {
+	digest, err := img.Digest()
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	size, err := img.Size()
+	return v1.Descriptor{MediaType: types.OCIManifestSchema1, Size: size, Digest: digest, Platform: p.image()}, err
+}
+
+// writeIndex adds the index to the layout, under the version's name.
+func (r release) writeIndex(path layout.Path, index v1.IndexManifest) (v1.Hash, error) {
+	text, err := json.Marshal(index)
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	digest, size, err := v1.SHA256(bytes.NewReader(text))
+	if err != nil {
+		return digest, err
+	}
+	if err := path.WriteBlob(digest, io.NopCloser(bytes.NewReader(text))); err != nil {
+		return digest, err
+	}
+	return digest, path.AppendDescriptor(v1.Descriptor{
+		MediaType: types.OCIImageIndex, Size: size, Digest: digest,
+		Annotations: map[string]string{"org.opencontainers.image.ref.name": r.version},
+	})
 }
 
 func (p platform) image() *v1.Platform {
@@ -193,24 +230,10 @@ func rootCertificates() ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// writeLayout packs the index as an OCI layout under the version's name.
-func (r release) writeLayout(index v1.ImageIndex) error {
-	dir, err := os.MkdirTemp("", plugin)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }() // temporary
-
-	path, err := layout.Write(dir, empty.Index)
-	if err != nil {
-		return err
-	}
-	name := map[string]string{"org.opencontainers.image.ref.name": r.version}
-	if err := path.AppendIndex(index, layout.WithAnnotations(name)); err != nil {
-		return err
-	}
+// pack makes a tar archive of the layout.
+func (r release) pack(dir string) error {
 	var entries []entry
-	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // in lexical order
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error { // in lexical order
 		if err != nil || d.IsDir() {
 			return err
 		}
