@@ -16,7 +16,7 @@ CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
         dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/vault-plugin-c1 and bin/c1-emulator
 	@# The tag leaves out request tracing that nothing here switches on: 380 kB.

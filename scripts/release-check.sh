@@ -28,7 +28,8 @@ if [[ -n $tag ]]; then
   grep -qE "^## \[${number//./\\.}\] - [0-9]{4}-[0-9]{2}-[0-9]{2}$" CHANGELOG.md || fail "CHANGELOG.md: the section [$number] has no date"
   [[ -z $(scripts/release-notes.sh Unreleased) ]] || fail "CHANGELOG.md: [Unreleased] still has notes; move them under [$number]"
   [[ -s docs/release-key.pem ]] || fail "docs/release-key.pem is missing: see Releasing in CONTRIBUTING.md"
-  [[ $(scripts/source.sh) != *-dirty* ]] || fail "the tree is not clean"
+  source=$(scripts/source.sh)
+  [[ $source =~ ^[0-9a-f]{40}\  ]] || fail "the tree is not one commit: ${source% *}"
 fi
 
 [[ -z $failed ]] || exit 1

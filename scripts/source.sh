@@ -10,7 +10,7 @@ if [[ -e .git ]]; then
   # Without git, or in a checkout that git does not trust, it stays unknown.
   if line=$(git log -1 --format='%H %ct' 2>/dev/null); then
     read -r commit time <<<"$line"
-    [[ -z $(git status --porcelain) ]] || commit+=-dirty
+    [[ -z $(git --no-optional-locks status --porcelain) ]] || commit+=-dirty
   fi
 elif line=$(cat .source 2>/dev/null) && [[ $line =~ ^[0-9a-f]{40}\ [0-9]+$ ]]; then
   read -r commit time <<<"$line"
