@@ -14,7 +14,7 @@ number=${version#v}
 repo=https://github.com/c1-community/vault-plugin-c1
 
 # What a reader pastes must register this version.
-stale=$(grep -rnE -- '-(version|plugin-version|command)=[^ ]*v[0-9]+\.[0-9]+\.[0-9]+|vault-plugin-c1_[0-9]+\.[0-9]+\.[0-9]+|^version=v[0-9]' \
+stale=$(grep -rnE -- '-(version|plugin-version|command)=[^ ]*v[0-9]+\.[0-9]+\.[0-9]+|vault-plugin-c1_[0-9]+\.[0-9]+\.[0-9]+|(^version=|download )v[0-9]+' \
   README.md SECURITY.md docs/*.md examples | grep -vE "v?${number//./\\.}([^0-9.]|$)" || true)
 [[ -z $stale ]] || fail "another version than $version in:"$'\n'"$stale"
 
