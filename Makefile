@@ -107,6 +107,20 @@ bin/vault: tools/vault/go.mod
 		-tags minimal -ldflags "-s -w" -o ../../$@ github.com/hashicorp/vault
 	@touch $@
 
+bin/etcd: tools/etcd/go.mod
+	@cd tools/etcd && $(GOBUILD) "the pinned etcd" -ldflags "-s -w" -o ../../$@ go.etcd.io/etcd/server/v3
+	@touch $@
+
+bin/kube-apiserver: tools/kube-apiserver/go.mod
+	@cd tools/kube-apiserver && $(GOBUILD) "the pinned kube-apiserver" \
+		-ldflags "-s -w" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $@
+
+bin/external-secrets: tools/external-secrets/go.mod
+	@cd tools/external-secrets && $(GOBUILD) "the pinned External Secrets Operator" \
+		-ldflags "-s -w" -o ../../$@ github.com/external-secrets/external-secrets
+	@touch $@
+
 bin/golangci-lint: tools/lint/go.mod
 	@cd tools/lint && $(GOBUILD) "golangci-lint: 2 minutes the first time" \
 		-o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
