@@ -8,7 +8,7 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/monitoring tools/lint tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/monitoring tools/etcd tools/external-secrets tools/kube-apiserver tools/lint tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
