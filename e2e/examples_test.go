@@ -34,6 +34,18 @@ var exampleTests = map[string]string{
 	"agent-schedule/connector.env.tpl": "TestFiveVaultAgentsFollowOneScheduledBinding",
 	"agent-schedule/policy.hcl":        "TestExamplePoliciesAllowAndDenyWhatTheySay",
 
+	"kubernetes/README.md":                           "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/agent-injector.yaml":                 "TestTheInjectorKnowsTheAnnotationsOfItsExample",
+	"kubernetes/connector.yaml":                      "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-generator.yaml":     "TestExternalSecretsByItsGenerator",
+	"kubernetes/external-secrets-kv1.yaml":           "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-kv2.yaml":           "TestExternalSecretsByVersion2OfTheKVAPI",
+	"kubernetes/policy.hcl":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/vault-secrets-operator-dynamic.yaml": "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv1.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv2.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault.yaml":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+
 	"monitoring/agent.hcl":      "TestTheCommandsOfTheExamplesDo",
 	"monitoring/dashboard.json": "TestTheAlertsFireOnWhatReallyHappens",
 	"monitoring/policy.hcl":     "TestExamplePoliciesAllowAndDenyWhatTheySay",
@@ -54,9 +66,12 @@ func TestEveryExampleIsRunByATest(t *testing.T) {
 	var tests strings.Builder
 	sources, err := filepath.Glob("*_test.go")
 	require.NoError(t, err)
-	beside, err := filepath.Glob("monitoring/*_test.go") // a module of its own
-	require.NoError(t, err)
-	for _, source := range append(sources, beside...) {
+	for _, module := range []string{"clients", "monitoring"} {
+		beside, err := filepath.Glob(module + "/*_test.go")
+		require.NoError(t, err)
+		sources = append(sources, beside...)
+	}
+	for _, source := range sources {
 		raw, err := os.ReadFile(source)
 		require.NoError(t, err)
 		tests.Write(raw)
