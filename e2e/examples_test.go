@@ -34,6 +34,9 @@ var exampleTests = map[string]string{
 	"agent-schedule/connector.env.tpl": "TestFiveVaultAgentsFollowOneScheduledBinding",
 	"agent-schedule/policy.hcl":        "TestExamplePoliciesAllowAndDenyWhatTheySay",
 
+	"consul-template/consul-template.hcl": "TestConsulTemplate",
+	"proxy/proxy.hcl":                     "TestVaultProxy",
+
 	"kubernetes/README.md":                           "TestTheCommandsOfTheKubernetesExamplesDo",
 	"kubernetes/agent-injector.yaml":                 "TestTheInjectorKnowsTheAnnotationsOfItsExample",
 	"kubernetes/connector.yaml":                      "TestExternalSecretsByVersion1OfTheKVAPI",
@@ -55,6 +58,7 @@ var exampleTests = map[string]string{
 	"policies/admin.hcl":              "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/app.hcl":                "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/incident-responder.hcl": "TestExamplePoliciesAllowAndDenyWhatTheySay",
+	"policies/kv-reader.hcl":          "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/monitoring.hcl":         "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/operator.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/pipeline.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
