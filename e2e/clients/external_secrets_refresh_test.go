@@ -17,8 +17,8 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
-// often is the refreshInterval of these tests, which count refreshes.
 const (
+	// often is the refreshInterval of these tests, which wait for refreshes.
 	often    = "2s"
 	periodic = "refreshPolicy: Periodic\n  refreshInterval: " + often
 )

@@ -36,7 +36,7 @@ func TestExternalSecretsByItsGenerator(t *testing.T) {
 func followExternalSecrets(t *testing.T, part, example, path string) {
 	t.Helper()
 	follow(t, client{
-		name: "External Secrets Operator, " + part, ran: moduleVersion(t, esoBinary(t)),
+		name: "External Secrets Operator, " + part, ran: builtFrom(t, esoBinary(t)),
 		needs: "[kubernetes](../examples/kubernetes): JWT auth, two objects, Reloader",
 		start: func(s *story) {
 			d := s.deploy(kubernetes(s.t), path)

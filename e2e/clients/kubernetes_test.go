@@ -213,8 +213,8 @@ func built(program, variable string) (string, error) {
 	return path, nil
 }
 
-// moduleVersion is the version of the module that a Go program was built from.
-func moduleVersion(t *testing.T, path string) string {
+// builtFrom is the version of the module that a Go program was built from.
+func builtFrom(t *testing.T, path string) string {
 	t.Helper()
 	info, err := buildinfo.ReadFile(path)
 	require.NoError(t, err)
