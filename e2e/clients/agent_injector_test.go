@@ -61,8 +61,9 @@ func TestTheInjectorKnowsTheAnnotationsOfItsExample(t *testing.T) {
 	}
 }
 
-// The injector's part is replayed: the Agent gets the configuration that it would
-// write. The Agent is a real one, and so are its token and the shell.
+// The injector is no Go module, so its part is replayed: the Agent gets the
+// configuration that it writes for the example. The Agent is a real one, and so are its
+// token and the shell.
 func TestTheAgentThatTheInjectorAdds(t *testing.T) {
 	follow(t, client{
 		name: "Vault Agent Injector", ran: "Agent " + vaultVersion(t) + ", configured as injector " + injectorRelease + " does",
@@ -125,7 +126,7 @@ func (p *injectedPod) startAgent(example injected) {
 	token, err := p.cluster.token(p.t.Context(), p.namespace, "okta", "vault")
 	require.NoError(p.t, err)
 	tokenFile := p.save("out/token", token)
-	login := map[string]any{"role": example.annotation("role")} // Agent.authConfig
+	login := map[string]any{"role": example.annotation("role"), "token_path": tokenFile} // annotations.go, authConfig
 	for name, value := range example.annotations() {
 		if parameter, ok := strings.CutPrefix(name, annotationsRoot+"auth-config-"); ok {
 			login[strings.ReplaceAll(parameter, "-", "_")] = strings.ReplaceAll(value, injectedToken, tokenFile)
@@ -135,8 +136,8 @@ func (p *injectedPod) startAgent(example injected) {
 	command := example.annotation("agent-inject-command-" + file)
 	require.Equal(p.t, endsConnector, command)
 	config, err := json.Marshal(map[string]any{
-		"exit_after_auth": false,
-		"vault":           map[string]any{"address": p.Addr()},
+		"exit_after_auth": false, "pid_file": filepath.Join(p.out, ".pid"),
+		"vault": map[string]any{"address": p.Addr()},
 		"auto_auth": map[string]any{
 			"method": map[string]any{
 				"type": example.annotation("auth-type"), "mount_path": example.annotation("auth-path"), "config": login,
