@@ -120,6 +120,9 @@ func (c *cluster) apply(ctx context.Context, manifests string, query url.Values)
 		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
 			return err
 		}
+		if o == (object{}) {
+			continue // comments before the first
+		}
 		values := url.Values{"fieldManager": {"test"}, "force": {"true"}, "fieldValidation": {"Strict"}}
 		for name := range query {
 			values[name] = query[name]
@@ -157,7 +160,10 @@ func (c *cluster) installCRDs(t *testing.T, dir string) {
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		require.NoError(t, err)
-		text := strings.TrimPrefix(string(raw), "---\n")
+		_, text, begins := strings.Cut("\n"+string(raw), "\n---\n")
+		if !begins {
+			text = string(raw)
+		}
 		var o object
 		require.NoError(t, yaml.Unmarshal([]byte(text), &o))
 		if o.Kind != "CustomResourceDefinition" {
