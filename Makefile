@@ -111,16 +111,16 @@ bin/vault: tools/vault/go.mod
 	@touch $@
 
 bin/etcd: tools/etcd/go.mod
-	@cd tools/etcd && $(GOBUILD) "the pinned etcd" -ldflags "-s -w" -o ../../$@ go.etcd.io/etcd/server/v3
+	@cd tools/etcd && $(GOBUILD) "etcd: a minute the first time" -ldflags "-s -w" -o ../../$@ go.etcd.io/etcd/server/v3
 	@touch $@
 
 bin/kube-apiserver: tools/kube-apiserver/go.mod
-	@cd tools/kube-apiserver && $(GOBUILD) "the pinned kube-apiserver" \
+	@cd tools/kube-apiserver && $(GOBUILD) "kube-apiserver: 5 to 8 minutes the first time (about 1,600 packages)" \
 		-ldflags "-s -w" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
 	@touch $@
 
 bin/external-secrets: tools/external-secrets/go.mod
-	@cd tools/external-secrets && $(GOBUILD) "the pinned External Secrets Operator" \
+	@cd tools/external-secrets && $(GOBUILD) "External Secrets Operator: 10 to 15 minutes the first time (about 2,000 packages)" \
 		-ldflags "-s -w" -o ../../$@ github.com/external-secrets/external-secrets
 	@touch $@
 
