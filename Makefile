@@ -8,7 +8,7 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/monitoring tools/lint tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/monitoring tools/lint tools/opentofu tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
@@ -105,6 +105,11 @@ clean: ## remove what was built, except the pinned Vault server
 bin/vault: tools/vault/go.mod
 	@cd tools/vault && $(GOBUILD) "the pinned Vault: 5 to 10 minutes the first time (about 1,900 packages)" \
 		-tags minimal -ldflags "-s -w" -o ../../$@ github.com/hashicorp/vault
+	@touch $@
+
+bin/tofu: tools/opentofu/go.mod
+	@cd tools/opentofu && $(GOBUILD) "OpenTofu: 3 to 5 minutes the first time" \
+		-ldflags "-s -w -X github.com/opentofu/opentofu/version.dev=no" -o ../../$@ github.com/opentofu/opentofu/cmd/tofu
 	@touch $@
 
 bin/golangci-lint: tools/lint/go.mod
