@@ -8,11 +8,11 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/monitoring tools/lint tools/opentofu tools/structure tools/vault tools/vuln
-CODE    := . e2e e2e/bench e2e/monitoring tools/structure
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/lint tools/opentofu tools/structure tools/vault tools/vuln
+CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit e2e soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs \
+.PHONY: help build demo dev test unit e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs \
         vuln fmt structure cover docs clean
 
 help: ## list the commands
@@ -41,6 +41,9 @@ e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
 	cd e2e && $(GOTEST) -timeout 60m ./...
 	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
 	cd e2e/monitoring && go test -count=1 .
+
+e2e-clients: bin/vault bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
+	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
 	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(GOTEST) -v -timeout 4h \

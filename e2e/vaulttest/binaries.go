@@ -103,7 +103,7 @@ func build(p Program, version string, race bool) (*builtPlugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	onExit(func() { _ = os.RemoveAll(dir) })
+	OnExit(func() { _ = os.RemoveAll(dir) })
 	path := filepath.Join(dir, PluginName)
 	args := []string{"build", "-ldflags", "-s -w -X main.version=" + version, "-o", path}
 	env := os.Environ()

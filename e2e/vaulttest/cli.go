@@ -47,15 +47,23 @@ func (s *Server) CLIAs(token, stdin string, args ...string) (stdout, stderr stri
 // ends. What it prints is searched for secrets.
 func (s *Server) StartAgent(dir string) {
 	s.t.Helper()
+	s.StartProgram("the Agent", dir, nil, s.binary, "agent", "-config=agent.hcl", "-log-level=trace")
+}
+
+// StartProgram runs a client of this server in a directory until the test ends, with
+// NAME=value for its environment. What it prints, its arguments and its environment
+// are searched for secrets.
+func (s *Server) StartProgram(what, dir string, env []string, command ...string) {
+	s.t.Helper()
 	log := &lockedBuffer{}
 	//nolint:noctx // ended by the cleanup
-	cmd := exec.Command(s.binary, "agent", "-config=agent.hcl", "-log-level=trace")
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = dir
-	cmd.Env = s.environment()
+	cmd.Env = s.environment(env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	endWithUs(cmd)
 	fatalIf(s.t, cmd.Start())
-	onExit(func() { _ = cmd.Process.Kill() })
+	OnExit(func() { _ = cmd.Process.Kill() })
 	s.t.Cleanup(func() {
 		s.t.Helper()
 		s.searchProcess(cmd.Process.Pid)
@@ -63,9 +71,9 @@ func (s *Server) StartAgent(dir string) {
 		timer := time.AfterFunc(exitTimeout, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait() // whether it stopped in order is not what this is about
 		timer.Stop()
-		s.Collect("the Agent's log", log.bytes())
+		s.Collect("the log of "+what, log.bytes())
 		if s.t.Failed() {
-			s.t.Logf("end of the Agent's log:\n%s", tail(string(log.bytes())))
+			s.t.Logf("end of the log of %s:\n%s", what, tail(string(log.bytes())))
 		}
 	})
 }

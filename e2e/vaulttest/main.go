@@ -22,8 +22,8 @@ var exits struct {
 	funcs []func()
 }
 
-// onExit runs f when the test process ends by way of Main.
-func onExit(f func()) {
+// OnExit runs f when the test process ends by way of Main.
+func OnExit(f func()) {
 	exits.mu.Lock()
 	defer exits.mu.Unlock()
 	exits.funcs = append(exits.funcs, f)

@@ -114,7 +114,7 @@ func newInstance(t testing.TB, o Options) *instance {
 	fatalIf(t, err)
 	dir, err = filepath.EvalSymlinks(dir) // Vault takes no symbolic link on the way to the plugins
 	fatalIf(t, err)
-	onExit(func() { _ = os.RemoveAll(dir) })
+	OnExit(func() { _ = os.RemoveAll(dir) })
 	for _, sub := range []string{"plugins", "data", "home"} {
 		fatalIf(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
 	}
@@ -184,7 +184,7 @@ func (in *instance) run() error {
 		_ = cmd.Wait() // the log tells why
 		close(exited)
 	}()
-	onExit(in.end)
+	OnExit(in.end)
 	return nil
 }
 
