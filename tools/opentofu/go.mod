@@ -2,6 +2,9 @@ module github.com/c1-community/vault-plugin-c1/tools/opentofu
 
 go 1.26.6
 
+// OpenTofu's own, which does not carry over: its HCL has functions that HCL lacks.
+replace github.com/hashicorp/hcl/v2 v2.20.1 => github.com/opentofu/hcl/v2 v2.20.2-0.20251021132045-587d123c2828
+
 tool github.com/opentofu/opentofu/cmd/tofu
 
 require (
