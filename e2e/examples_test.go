@@ -47,6 +47,11 @@ var exampleTests = map[string]string{
 	"policies/operator.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/pipeline.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/team.hcl":               "TestATeamBindsItsOwnConnectorsAlone",
+
+	"terraform/README.md":    "TestOpenTofuAppliesTheExample",
+	"terraform/main.tf":      "TestOpenTofuAppliesTheExample",
+	"terraform/policy.hcl":   "TestTheVaultProvidersRequestsReplayed",
+	"terraform/variables.tf": "TestOpenTofuAppliesTheExample",
 }
 
 func TestEveryExampleIsRunByATest(t *testing.T) {
@@ -54,7 +59,7 @@ func TestEveryExampleIsRunByATest(t *testing.T) {
 	var tests strings.Builder
 	sources, err := filepath.Glob("*_test.go")
 	require.NoError(t, err)
-	beside, err := filepath.Glob("monitoring/*_test.go") // a module of its own
+	beside, err := filepath.Glob("[cm]*/*_test.go") // modules of their own: clients, monitoring
 	require.NoError(t, err)
 	for _, source := range append(sources, beside...) {
 		raw, err := os.ReadFile(source)
