@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,7 @@ type terraform struct {
 	dir       string // the example's copy; all that comes to lie in it is searched for secrets
 	token     string // which may do what the example's policy says
 	requests  *requestLog
+	planned   string // what the last plan printed
 	variables object
 	identity  c1test.Identity
 	command   string
@@ -153,7 +155,7 @@ func (f *terraform) tofu(env []string, args ...string) (output string, code int)
 	cmd.Dir = f.dir
 	cmd.Env = append([]string{
 		"HOME=" + f.dir, "PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + f.requests.url, "VAULT_TOKEN=" + f.token,
-		"TF_CLI_CONFIG_FILE=" + filepath.Join(f.dir, "tofu.rc"), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1",
+		"TF_CLI_CONFIG_FILE=" + filepath.Join(f.dir, "tofu.rc"), "TF_IN_AUTOMATION=1", "NO_COLOR=1", "CHECKPOINT_DISABLE=1",
 		"TF_LOG=TRACE", "TF_LOG_PATH=" + filepath.Join(f.dir, "tofu.log"),
 	}, env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -208,6 +210,7 @@ func (f *terraform) plan(env ...string) map[string]string {
 		}
 	}
 	require.Equal(f.t, len(changes) > 0, code == 2, output)
+	f.planned = output
 	return changes
 }
 
@@ -306,15 +309,31 @@ var tofuStory = []tofuStep{
 // written there.
 func (f *terraform) requireConsumer(version int) {
 	f.t.Helper()
-	secret, err := f.Root.KVv2("secret").Get(f.t.Context(), "connectors/okta")
+	metadata, err := f.Root.KVv2("secret").GetMetadata(f.t.Context(), "connectors/okta")
 	require.NoError(f.t, err)
-	require.Equal(f.t, version, secret.VersionMetadata.Version)
-	id, _ := secret.Data["BATON_CLIENT_ID"].(string)
-	material, _ := secret.Data["BATON_CLIENT_SECRET"].(string)
-	require.NoError(f.t, f.tenant.Login(f.t.Context(), id, material))
-	current, err := f.Root.Logical().Read("c1/connector-creds/okta")
+	require.Equal(f.t, version, metadata.CurrentVersion)
+	held := f.read("secret/data/connectors/okta")["data"].(object)
+	id, _ := held["BATON_CLIENT_ID"].(string)
+	secret, _ := held["BATON_CLIENT_SECRET"].(string)
+	require.NoError(f.t, f.tenant.Login(f.t.Context(), id, secret))
+	current := f.read("c1/connector-creds/okta")
+	require.True(f.t, id == current["client_id"] && secret == current["client_secret"], "it is the current one")
+}
+
+// read reads a secret that is meant to be where it is, so that its answer must not be
+// searched.
+func (f *terraform) read(path string) object {
+	f.t.Helper()
+	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, f.Addr()+"/v1/"+path, nil)
 	require.NoError(f.t, err)
-	require.True(f.t, id == current.Data["client_id"] && material == current.Data["client_secret"], "it is the current one")
+	req.Header.Set("X-Vault-Token", f.Root.Token())
+	resp, err := http.DefaultClient.Do(req)
+	require.NoError(f.t, err)
+	defer func() { _ = resp.Body.Close() }()
+	require.Equal(f.t, http.StatusOK, resp.StatusCode)
+	var answer struct{ Data object }
+	require.NoError(f.t, json.NewDecoder(resp.Body).Decode(&answer))
+	return answer.Data
 }
 
 // requireDestroyed checks what is gone, what is left at C1, and that somebody was told.
@@ -331,8 +350,9 @@ func (f *terraform) requireDestroyed() {
 		require.NoError(f.t, err)
 		require.Empty(f.t, policy)
 	}
-	_, err = f.Root.KVv2("secret").Get(f.t.Context(), "connectors/okta")
-	require.ErrorIs(f.t, err, api.ErrSecretNotFound)
+	metadata, err := f.Root.KVv2("secret").GetMetadata(f.t.Context(), "connectors/okta")
+	require.NoError(f.t, err)
+	require.False(f.t, metadata.Versions["2"].DeletionTime.IsZero(), "KV keeps it as deleted")
 
 	left := f.tenant.AliveCredentials(f.connector)
 	require.Len(f.t, left, 1, "the newest stays, as readers may hold it; the previous one, in its grace period, was ended")
@@ -345,14 +365,21 @@ func (f *terraform) requireDestroyed() {
 	require.Contains(f.t, told, left[0].ID, "the server's log names it: OpenTofu does not show the warning")
 }
 
-func TestOpenTofuAppliesTheExample(t *testing.T) {
-	t.Parallel()
+// newOpenTofu is newTerraform with the real provider, or skips the test without one.
+func newOpenTofu(t *testing.T) *terraform {
+	t.Helper()
 	provider := os.Getenv(providerVariable)
 	if provider == "" {
 		t.Skipf("%s names no Vault provider: set it to the binary that `tofu init` puts below examples/terraform/.terraform/providers", providerVariable)
 	}
 	f := newTerraform(t)
 	f.useProvider(provider)
+	return f
+}
+
+func TestOpenTofuAppliesTheExample(t *testing.T) {
+	t.Parallel()
+	f := newOpenTofu(t)
 	f.mustTofu(nil, "validate")
 	for _, s := range tofuStory {
 		if s.before != nil {
@@ -368,7 +395,7 @@ func TestOpenTofuAppliesTheExample(t *testing.T) {
 		}
 		f.requests.step(s.name)
 		if s.command == "plan" {
-			require.Equal(t, s.changes, f.plan(env...), s.name)
+			require.Equal(t, s.changes, f.plan(env...), "%s: %s", s.name, f.planned)
 		} else {
 			started := time.Now()
 			output := f.mustTofu(env, s.command, "-auto-approve", "-parallelism=1")
@@ -422,9 +449,40 @@ func (f *terraform) requireSearched() {
 	for _, leak := range f.Leaks([]string{f.connector.ConnectorID}) {
 		found = append(found, filepath.Base(leak.Where))
 	}
-	for _, where := range []string{"terraform.tfstate", "tofu.log", "tfplan in the plan's file", "what tofu plan printed"} {
+	for _, where := range []string{"terraform.tfstate", "tofu.log", "tfplan in the plan's file", "tfstate in the plan's file", "what tofu show printed"} {
 		require.Contains(f.t, found, where)
 	}
 	secrets := f.emulator.Secrets()
 	require.True(f.t, slices.Contains(secrets, f.identity.ClientSecret), "the identity's secret is searched for")
+}
+
+func TestOpenTofuUpgradesThePluginAndEndsWhatItMade(t *testing.T) {
+	t.Parallel()
+	f := newOpenTofu(t)
+	f.mustTofu(f.withIdentity(), "apply", "-auto-approve")
+
+	const version = "v0.2.0-test"
+	command, sum := f.InstallPlugin(version)
+	f.variables["plugin_version"], f.variables["plugin_command"], f.variables["plugin_sha256"] = version, command, sum
+	require.Equal(t, map[string]string{"vault_plugin.c1": "create,delete", "vault_mount.c1": "update"}, f.plan())
+	f.mustTofu(nil, "apply", "-auto-approve")
+	_, stderr, code := f.CLI("", "plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+	require.Zero(t, code, stderr)
+	vaulttest.Eventually(t, patience, func() error {
+		status, err := f.Root.Logical().Read("c1/status")
+		if err != nil {
+			return err
+		}
+		if running := status.Data["version"]; running != version {
+			return fmt.Errorf("%v runs", running)
+		}
+		return nil
+	})
+	require.Empty(t, f.plan())
+	require.Equal(t, 1, f.rotations())
+
+	_, stderr, code = f.CLI("", "delete", "c1/connectors/okta", "revoke=true")
+	require.Zero(t, code, stderr)
+	f.mustTofu(nil, "destroy", "-auto-approve")
+	require.Empty(t, f.tenant.AliveCredentials(f.connector))
 }

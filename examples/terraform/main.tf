@@ -11,6 +11,14 @@ terraform {
 
 provider "vault" {} # VAULT_ADDR and VAULT_TOKEN; policy.hcl is what the token may do
 
+locals {
+  mount = "c1"
+
+  # Where the binding is, as soon as it is there. What names the resource itself is not
+  # read in a plan that changes the binding, and looks like a change too.
+  okta = vault_generic_endpoint.okta.id
+}
+
 # --- The engine -------------------------------------------------------------------
 
 resource "vault_plugin" "c1" {
@@ -26,7 +34,7 @@ resource "vault_plugin" "c1" {
 }
 
 resource "vault_mount" "c1" {
-  path           = "c1"
+  path           = local.mount
   type           = vault_plugin.c1.name
   plugin_version = vault_plugin.c1.version
 
@@ -45,7 +53,7 @@ ephemeral "vault_generic_endpoint" "identity" {
   count = var.write_identity ? 1 : 0
 
   mount_id = vault_mount.c1.id # not before the mount is there
-  path     = "${vault_mount.c1.path}/config"
+  path     = "${local.mount}/config"
   data_json = jsonencode({ for field, value in {
     client_id     = var.c1_client_id
     client_secret = var.c1_client_secret
@@ -57,9 +65,9 @@ ephemeral "vault_generic_endpoint" "identity" {
 # The rest of the config. Everywhere below: durations as numbers of seconds, since that
 # is what is read back, and only fields that are written are compared.
 resource "vault_generic_endpoint" "config" {
-  depends_on = [ephemeral.vault_generic_endpoint.identity]
+  depends_on = [vault_mount.c1, ephemeral.vault_generic_endpoint.identity]
 
-  path                 = "${vault_mount.c1.path}/config"
+  path                 = "${local.mount}/config"
   ignore_absent_fields = true
   disable_delete       = true # it goes with the mount
   data_json = jsonencode({
@@ -74,7 +82,7 @@ resource "vault_generic_endpoint" "config" {
 resource "vault_generic_endpoint" "okta" {
   depends_on = [vault_generic_endpoint.config]
 
-  path                 = "${vault_mount.c1.path}/connectors/okta"
+  path                 = "${local.mount}/connectors/okta"
   ignore_absent_fields = true
   data_json = jsonencode({
     app_id          = var.okta.app_id
@@ -91,7 +99,7 @@ resource "vault_generic_endpoint" "okta" {
 resource "vault_generic_endpoint" "bait" {
   depends_on = [vault_generic_endpoint.config]
 
-  path                 = "${vault_mount.c1.path}/decoys/bait"
+  path                 = "${local.mount}/decoys/bait"
   ignore_absent_fields = true
   data_json = jsonencode({
     decoy_id  = var.bait.decoy_id
@@ -105,7 +113,7 @@ resource "vault_generic_endpoint" "bait" {
 resource "vault_policy" "okta_reader" {
   name   = "okta-reader"
   policy = <<-EOT
-    path "${vault_mount.c1.path}/connector-creds/okta" {
+    path "${local.mount}/connector-creds/okta" {
       capabilities = ["read"]
     }
   EOT
@@ -114,7 +122,7 @@ resource "vault_policy" "okta_reader" {
 resource "vault_policy" "bait_planter" {
   name   = "bait-planter"
   policy = <<-EOT
-    path "${vault_mount.c1.path}/decoy-creds/bait" {
+    path "${local.mount}/decoy-creds/bait" {
       capabilities = ["update"]
     }
   EOT
@@ -125,13 +133,13 @@ resource "vault_policy" "bait_planter" {
 # Ephemeral: in neither plan nor state. It is read by each plan and each apply, which
 # changes nothing on a scheduled binding, and rotates on one with rotate_on=read.
 ephemeral "vault_generic_secret" "okta" {
-  mount_id = vault_generic_endpoint.okta.id # not before the binding is there
-  path     = "${vault_mount.c1.path}/connector-creds/okta"
+  mount_id = local.okta # not before the binding is there
+  path     = "${local.mount}/connector-creds/okta"
 }
 
 # Its version, from the binding, which shows no secret.
 data "vault_generic_secret" "okta" {
-  path = vault_generic_endpoint.okta.id
+  path = local.okta
 }
 
 # Into a write-only argument, which is written again when the version is another one.
@@ -141,7 +149,7 @@ resource "vault_kv_secret_v2" "okta" {
   mount = var.kv_mount
   name  = "connectors/okta"
 
-  data_json_wo_version = tonumber(data.vault_generic_secret.okta.data["version"])
+  data_json_wo_version = tonumber(nonsensitive(data.vault_generic_secret.okta.data["version"]))
   data_json_wo = jsonencode({
     BATON_CLIENT_ID     = ephemeral.vault_generic_secret.okta.data["client_id"]
     BATON_CLIENT_SECRET = ephemeral.vault_generic_secret.okta.data["client_secret"]

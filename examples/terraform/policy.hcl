@@ -48,6 +48,7 @@ path "secret/data/connectors/okta" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
+# The provider reads a secret's own metadata, and writes them back with each change.
 path "secret/metadata/connectors/okta" {
-  capabilities = ["read"]
+  capabilities = ["create", "read", "update"]
 }
