@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -344,7 +345,9 @@ func (r *replay) look(method, path, body string, raw []byte) {
 	case http.MethodPut, http.MethodPost:
 		var sent object
 		require.NoError(r.t, json.Unmarshal([]byte(body), &sent))
-		r.written[path] = sent
+		if sent["client_secret"] == nil { // the ephemeral endpoint compares nothing
+			r.written[path] = sent
+		}
 	case http.MethodGet:
 		r.requireReadBack(path, answer.Data)
 	}
@@ -369,6 +372,7 @@ func (r *replay) requireReadBack(path string, data object) {
 		if path == "sys/plugins/catalog/secret/vault-plugin-c1" && field == "type" {
 			continue // part of the path
 		}
-		require.Equal(r.t, value, data[field], "%s of %s reads back as it was written, or each plan shows a difference", field, path)
+		// Without the values: who knows which field it is.
+		require.True(r.t, reflect.DeepEqual(value, data[field]), "%s of %s reads back as something else, and each plan shows a difference", field, path)
 	}
 }
