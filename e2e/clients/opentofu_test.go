@@ -486,3 +486,62 @@ func TestOpenTofuUpgradesThePluginAndEndsWhatItMade(t *testing.T) {
 	f.mustTofu(nil, "destroy", "-auto-approve")
 	require.Empty(t, f.tenant.AliveCredentials(f.connector))
 }
+
+// What the example's README warns of.
+func TestOpenTofuRotatesAReadBindingWithEachPlan(t *testing.T) {
+	t.Parallel()
+	f := newOpenTofu(t)
+	owned := f.tenant.NewConnector("owned")
+	f.variables["owned"] = object{"app_id": owned.AppID, "connector_id": owned.ConnectorID}
+	rules, err := f.Root.Sys().GetPolicy("terraform")
+	require.NoError(t, err)
+	require.NoError(t, f.Root.Sys().PutPolicy("terraform", rules+`
+path "c1/connectors/owned" { capabilities = ["create", "read", "update", "delete"] }
+path "c1/connector-creds/owned" { capabilities = ["read"] }
+path "secret/+/connectors/owned" { capabilities = ["create", "read", "update", "delete"] }
+`))
+	f.save("owned.tf", `
+variable "owned" { type = object({ app_id = string, connector_id = string }) }
+
+variable "owned_version" { type = number }
+
+resource "vault_generic_endpoint" "owned" {
+  depends_on           = [vault_generic_endpoint.config]
+  path                 = "c1/connectors/owned"
+  ignore_absent_fields = true
+  data_json            = jsonencode(merge(var.owned, { rotate_on = "read" }))
+}
+
+locals { owned = vault_generic_endpoint.owned.id }
+
+ephemeral "vault_generic_secret" "owned" {
+  mount_id = local.owned
+  path     = "c1/connector-creds/owned"
+}
+
+resource "vault_kv_secret_v2" "owned" {
+  mount                = "secret"
+  name                 = "connectors/owned"
+  data_json_wo_version = var.owned_version
+  data_json_wo         = ephemeral.vault_generic_secret.owned.data_json
+}
+`)
+	rotations := 0
+	requireRotated := func(more int, what string) {
+		t.Helper()
+		now := f.tenant.Requests(c1test.OpRotateConnector) - 1 // less that of okta
+		require.Equal(t, rotations+more, now, what)
+		rotations = now
+	}
+	f.variables["owned_version"] = 1
+	f.mustTofu(f.withIdentity(), "apply", "-auto-approve")
+	requireRotated(1, "the first apply, which reads it once it is there")
+	require.Empty(t, f.plan())
+	requireRotated(1, "a plan that shows no change")
+	f.mustTofu(nil, "apply", "-auto-approve")
+	requireRotated(1, "an apply that changes nothing")
+	f.variables["owned_version"] = 2
+	f.mustTofu(nil, "apply", "-auto-approve")
+	requireRotated(2, "an apply that hands it on: in its plan, and once more")
+	require.Len(t, f.tenant.AliveCredentials(owned), 5, "until the leases end with the provider's tokens")
+}
