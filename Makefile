@@ -8,7 +8,7 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/lint tools/opentofu tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/lint tools/opentofu tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
@@ -42,7 +42,7 @@ e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
 	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
 	cd e2e/monitoring && go test -count=1 .
 
-e2e-clients: bin/vault bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
+e2e-clients: bin/vault bin/consul-template bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
 	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
@@ -118,6 +118,11 @@ bin/tofu: tools/opentofu/go.mod
 bin/golangci-lint: tools/lint/go.mod
 	@cd tools/lint && $(GOBUILD) "golangci-lint: 2 minutes the first time" \
 		-o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bin/consul-template: tools/consul-template/go.mod
+	@cd tools/consul-template && $(GOBUILD) "consul-template: a minute the first time" \
+		-ldflags "-s -w" -o ../../$@ github.com/hashicorp/consul-template
 	@touch $@
 
 bin/govulncheck: tools/vuln/go.mod

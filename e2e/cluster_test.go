@@ -5,6 +5,7 @@ package e2e
 
 import (
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -51,6 +52,11 @@ func TestEachNodeOfAClusterServesAndAFailoverLosesNothing(t *testing.T) {
 	require.Equal(t, "web-1", found["placement"])
 	require.Equal(t, "127.0.0.1", found["remote_address"])
 	requireHealthy(t, standby)
+	scraped, err := standby.Root.Logical().ReadRawWithContext(t.Context(), standby.Path("metrics"))
+	require.NoError(t, err)
+	figures, err := io.ReadAll(scraped.Body)
+	require.NoError(t, errors.Join(err, scraped.Body.Close()))
+	require.Contains(t, string(figures), "\nvault_c1_bindings 3\n", "the figures are those of the node that acts")
 	history := standby.Records("connectors/github")
 	require.Equal(t, 3, rotations(active))
 

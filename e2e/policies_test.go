@@ -74,6 +74,7 @@ func TestExamplePoliciesAllowAndDenyWhatTheySay(t *testing.T) {
 	for file, allowed := range map[string][]string{
 		"policies/app.hcl":                {"GET connector-creds/github"},
 		"policies/pipeline.hcl":           {"PUT decoy-creds/bait"},
+		"policies/kv-reader.hcl":          {"GET data/connector-creds/okta"},
 		"agent/policy.hcl":                {"GET connector-creds/github", "PUT decoy-creds/bait"},
 		"agent-schedule/policy.hcl":       {"GET connector-creds/okta"},
 		"agent-exec/policy.hcl":           {"GET connector-creds/okta"},

@@ -22,7 +22,13 @@ import (
 
 var write = flag.String("write", "", "`page` whose table is replaced by what was measured")
 
+// stories is how many stories are played at once: they wait, most of the time.
+const stories = "40"
+
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", stories); err != nil { // before what the command line says
+		panic(err)
+	}
 	vaulttest.Main(m, func(passed bool) error {
 		if *write == "" || !passed {
 			return nil

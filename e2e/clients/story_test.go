@@ -99,7 +99,7 @@ func newStory(t *testing.T, c client, semantics c1test.Semantics) *story {
 	}
 	e := server(t).Engine(fmt.Sprintf("c1-%d", mounts.Add(1)), c1test.Options{Semantics: semantics, TokenTTL: tokenTTL})
 	if c.options != nil {
-		require.NoError(t, e.Root.Sys().TuneMount(e.Mount, api.MountConfigInput{Options: c.options}))
+		require.NoError(t, e.Root.Sys().TuneMountAllowNil(e.Mount, api.TuneMountConfigInput{Options: &c.options}))
 	}
 	s := &story{
 		Engine: e, t: t, semantics: semantics, connector: e.Tenant.Connector(),
@@ -308,7 +308,7 @@ var buildConsumer = sync.OnceValues(func() (string, error) {
 	}
 	vaulttest.OnExit(func() { _ = os.RemoveAll(dir) })
 	program := filepath.Join(dir, "connector")
-	cmd := exec.Command("go", "build", "-o", program, "./connector") //nolint:noctx // as long as it takes
+	cmd := exec.Command("go", "build", "-o", program, "./connector")
 	cmd.Dir = ".."
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building the consumer: %w\n%s", err, out)

@@ -87,19 +87,10 @@ func (c *connector) work(ctx context.Context) error {
 			return err
 		}
 	}
-	token, err := c.login(ctx)
-	said := "logged in"
-	if err != nil {
-		said = err.Error()
+	if said := outcome(c.login(ctx)); said != c.said && ctx.Err() == nil {
+		return c.tell(said)
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
-	c.token = token
-	if said == c.said {
-		return nil
-	}
-	return c.tell(said)
+	return nil
 }
 
 // call uses the access token, and reports whether C1 still takes it.
@@ -116,14 +107,24 @@ func (c *connector) call(ctx context.Context) (taken bool, err error) {
 	return answer.StatusCode != http.StatusUnauthorized, answer.Body.Close()
 }
 
-func (c *connector) login(ctx context.Context) (string, error) {
+// outcome is what the report says of a login.
+func outcome(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "logged in"
+}
+
+// login gets an access token, or leaves none.
+func (c *connector) login(ctx context.Context) error {
 	root, err := url.Parse(c.tenant)
 	if err != nil {
-		return "", errors.New("-url is no URL")
+		return errors.New("-url is no URL")
 	}
-	return c1test.Login(ctx, c.client, c1test.LoginRequest{
+	c.token, err = c1test.Login(ctx, c.client, c1test.LoginRequest{
 		URL: c.tenant, Audience: root.Hostname(), ClientID: c.id, ClientSecret: c.secret, Now: time.Now(), Form: c1test.LoginConnector,
 	})
+	return err
 }
 
 // tell appends to the report.

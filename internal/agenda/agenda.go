@@ -153,4 +153,4 @@ func (a *Agenda) Refresh() { a.queue.signal() }
 
 // Forget drops what is remembered of the stored watermark, which another node has
 // changed.
-func (a *Agenda) Forget() { a.index.reached.Store(0) }
+func (a *Agenda) Forget() { a.index.forget() }

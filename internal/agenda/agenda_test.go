@@ -485,6 +485,45 @@ func TestAStandbyDoesNothing(t *testing.T) {
 	})
 }
 
+func TestFiguresListTheMinutesOnceAsLongAsNothingChanges(t *testing.T) {
+	inBubble(t, func(w *world) {
+		requireNext := func(in time.Duration, lists int) {
+			t.Helper()
+			w.storage.count("list")
+			for range 3 {
+				next := w.figures().Next
+				if in == 0 {
+					require.Zero(t, next)
+				} else {
+					require.InDelta(t, time.Now().Add(in).Unix(), next.Unix(), 60)
+				}
+			}
+			require.Equal(t, lists, w.storage.count("list"))
+		}
+		const all = near + 1
+		requireNext(0, all)
+		w.put("late", 5*time.Hour)
+		requireNext(5*time.Hour, 0)
+		w.put("soon", 3*time.Hour)
+		requireNext(3*time.Hour, 0)
+		pass(4 * time.Hour) // soon was settled
+		requireNext(time.Hour, all)
+		minute, err := w.Put(context.Background(), "sooner", time.Now().Add(30*time.Minute))
+		require.NoError(t, err)
+		requireNext(30*time.Minute, 0)
+		require.NoError(t, w.Drop(context.Background(), minute, "sooner"))
+		requireNext(time.Hour, all)
+		w.Forget()
+		requireNext(time.Hour, all)
+		pass(time.Minute)
+		w.put("near", 3*time.Minute)
+		minute, err = w.Put(context.Background(), "nearer", time.Now().Add(2*time.Minute))
+		require.NoError(t, err)
+		require.NoError(t, w.Drop(context.Background(), minute, "nearer"))
+		requireNext(3*time.Minute, 3)
+	})
+}
+
 func TestFiguresSayWhatWaits(t *testing.T) {
 	inBubble(t, func(w *world) {
 		require.Zero(t, w.figures().Next)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,11 @@ type index struct {
 
 	reached atomic.Int64 // minute whose listing has begun; 0 before the first
 	stored  atomic.Int64 // watermark in storage, as far as known
+
+	mu      sync.Mutex
+	next    int64 // the first minute that has entries when it was listed; 0 if none has
+	listed  bool  // next is known
+	changes int   // of the entries, so that a listing which was overtaken is not kept
 }
 
 func minuteOf(t time.Time) int64 { return t.Unix() / 60 }
@@ -57,7 +63,13 @@ func (d *index) enter(ctx context.Context, key string, at time.Time) (minute int
 		if reached := d.reached.Load(); minute <= reached {
 			minute = reached + 1
 		}
-		if err := d.storage.Put(ctx, &logical.StorageEntry{Key: minutePrefix(minute) + key}); err != nil {
+		err := d.storage.Put(ctx, &logical.StorageEntry{Key: minutePrefix(minute) + key})
+		d.changed(func() {
+			if d.next == 0 || minute < d.next {
+				d.next = minute
+			}
+		})
+		if err != nil {
 			return 0, err
 		}
 		if minute > d.reached.Load() {
@@ -67,7 +79,23 @@ func (d *index) enter(ctx context.Context, key string, at time.Time) (minute int
 }
 
 func (d *index) drop(ctx context.Context, minute int64, key string) error {
-	return d.storage.Delete(ctx, minutePrefix(minute)+key)
+	err := d.storage.Delete(ctx, minutePrefix(minute)+key)
+	d.changed(func() { d.listed = d.listed && minute != d.next })
+	return err
+}
+
+// changed notes that an entry was written or deleted, and what that says of next.
+func (d *index) changed(note func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changes++
+	note()
+}
+
+// forget drops what is remembered, which another node has changed.
+func (d *index) forget() {
+	d.reached.Store(0)
+	d.changed(func() { d.listed = false })
 }
 
 // list returns the keys that are due in exactly this minute.
@@ -109,10 +137,39 @@ func (d *index) start(ctx context.Context) error {
 	return d.store(ctx, minuteOf(d.now()))
 }
 
+// near is how many minutes are looked at one by one before all are listed: where
+// there are so many entries that a listing of all takes long, one of these has some.
+const near = 5
+
 // nextMinute returns the first minute after the given one that has entries, or
-// 0. It lists the minutes that are in use, not what is in them.
+// 0, and remembers it.
 func (d *index) nextMinute(ctx context.Context, after int64) (int64, error) {
-	minutes, err := d.storage.List(ctx, Prefix)
+	d.mu.Lock()
+	next, listed, changes := d.next, d.listed, d.changes
+	d.mu.Unlock()
+	if listed && (next == 0 || next > after) {
+		return next, nil
+	}
+	next, err := d.findNext(ctx, after)
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if changes == d.changes {
+		d.next, d.listed = next, true
+	}
+	return next, nil
+}
+
+func (d *index) findNext(ctx context.Context, after int64) (int64, error) {
+	for minute := after + 1; minute <= after+near; minute++ {
+		keys, err := d.list(ctx, minute)
+		if err != nil || len(keys) > 0 {
+			return minute, err
+		}
+	}
+	minutes, err := d.storage.List(ctx, Prefix) // those in use, not what is in them
 	if err != nil {
 		return 0, err
 	}

@@ -158,9 +158,19 @@ type listing struct {
 
 func (l listing) List(context.Context, string) ([]string, error) { return l.keys, nil }
 
-// CountListed returns how many Listed entries there are, without decrypting
-// their names.
+// CountListed returns how many Listed entries there are. It remembers the number
+// until one of them is written or deleted.
 func (s *Store) CountListed(ctx context.Context) (int, error) {
+	known, learned := s.memory.recall(s.options.Listed)
+	if count, ok := known.(int); ok {
+		return count, nil
+	}
+	var count any
+	defer func() { learned(count) }()
 	keys, err := s.List(ctx, s.options.Listed)
-	return len(keys), err
+	if err != nil {
+		return 0, err
+	}
+	count = len(keys)
+	return len(keys), nil
 }

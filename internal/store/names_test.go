@@ -117,6 +117,63 @@ func TestNamesAreListedAndGroupsFound(t *testing.T) {
 	require.ErrorContains(t, err, "stored name (listed/) cannot be read")
 }
 
+// countingStorage counts listings, and fails when it is told to.
+type countingStorage struct {
+	logical.InmemStorage
+	lists int
+	fails bool
+}
+
+func (c *countingStorage) List(ctx context.Context, prefix string) ([]string, error) {
+	c.lists++
+	return c.InmemStorage.List(ctx, prefix)
+}
+
+func (c *countingStorage) Put(ctx context.Context, entry *logical.StorageEntry) error {
+	if c.fails {
+		return errStorage
+	}
+	return c.InmemStorage.Put(ctx, entry)
+}
+
+func TestTheNumberOfListedEntriesIsRememberedUntilOneChanges(t *testing.T) {
+	t.Parallel()
+	ctx, storage := context.Background(), &countingStorage{}
+	s := remembering(storage)
+	require.NoError(t, s.Prepare(ctx))
+	requireCount := func(want, lists int) {
+		t.Helper()
+		storage.lists = 0
+		for range 3 {
+			count, err := s.CountListed(ctx)
+			require.NoError(t, err)
+			require.Equal(t, want, count)
+		}
+		require.Equal(t, lists, storage.lists)
+		require.NotContains(t, s.Remembered(), "listed/", "it is no entry")
+	}
+	requireCount(0, 1)
+	require.NoError(t, things.Write(ctx, s, Listed("a"), &thing{}))
+	require.NoError(t, things.Write(ctx, s, Listed("b"), &thing{}))
+	requireCount(2, 1)
+	require.NoError(t, things.Write(ctx, s, HashedIn("group/", "g", "x"), &thing{}))
+	requireCount(2, 0)
+	require.NoError(t, s.Remove(ctx, Listed("a")))
+	requireCount(1, 1)
+
+	raw, err := s.KeyOf(ctx, Listed("c")) // as another node does it
+	require.NoError(t, err)
+	require.NoError(t, storage.Put(ctx, &logical.StorageEntry{Key: raw}))
+	s.Invalidate(raw)
+	requireCount(2, 1)
+
+	storage.fails = true // Vault may carry it out yet
+	require.Error(t, things.Write(ctx, s, Listed("d"), &thing{}))
+	requireCount(2, 3)
+	s.Enable(false)
+	requireCount(2, 3)
+}
+
 // The wrapper takes a slash for a folder, and .. for the folder above.
 func TestNoNameIsAWayToAnotherEntry(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -58,11 +59,18 @@ func (s *Store) Invalidate(key string) {
 		return
 	}
 	s.memory.forget(key)
+	if s.listed(key) {
+		s.memory.forget(s.options.Listed)
+	}
 }
 
 // Remembered returns what is known of each entry, by the key that storage sees.
 // It is for those who compare it with what is stored.
-func (s *Store) Remembered() map[string]any { return s.memory.all() }
+func (s *Store) Remembered() map[string]any {
+	all := s.memory.all()
+	delete(all, s.options.Listed) // no entry, but their number
+	return all
+}
 
 // Get implements logical.Storage.
 func (s *Store) Get(ctx context.Context, key string) (*logical.StorageEntry, error) {
@@ -87,11 +95,18 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 // change changes an entry, and then remembers its value unless that is nil.
 func (s *Store) change(key string, value any, do func() error) error {
 	change := func() error { return recognised(do()) }
-	if !s.remembers(key) {
-		return change()
+	if s.remembers(key) {
+		entry := change
+		change = func() error { return s.memory.write(key, value, entry) }
 	}
-	return s.memory.write(key, value, change)
+	if s.listed(key) { // so there may be one more or less
+		return s.memory.write(s.options.Listed, nil, change)
+	}
+	return change()
 }
+
+// listed reports whether a key is that of a Listed entry.
+func (s *Store) listed(key string) bool { return strings.HasPrefix(key, s.options.Listed) }
 
 // recognised restores the one error of storage's that has a meaning to Vault:
 // on the way to a plugin it kept its text only.
