@@ -155,7 +155,7 @@ func (f *terraform) tofu(env []string, args ...string) (output string, code int)
 	cmd.Dir = f.dir
 	cmd.Env = append([]string{
 		"HOME=" + f.dir, "PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + f.requests.url, "VAULT_TOKEN=" + f.token,
-		"TF_CLI_CONFIG_FILE=" + filepath.Join(f.dir, "tofu.rc"), "TF_IN_AUTOMATION=1", "NO_COLOR=1", "CHECKPOINT_DISABLE=1",
+		"TF_CLI_CONFIG_FILE=" + filepath.Join(f.dir, "tofu.rc"), "TF_IN_AUTOMATION=1", "CHECKPOINT_DISABLE=1",
 		"TF_LOG=TRACE", "TF_LOG_PATH=" + filepath.Join(f.dir, "tofu.log"),
 	}, env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -487,8 +487,9 @@ func TestOpenTofuUpgradesThePluginAndEndsWhatItMade(t *testing.T) {
 	require.Empty(t, f.tenant.AliveCredentials(f.connector))
 }
 
-// What the example's README warns of.
-func TestOpenTofuRotatesAReadBindingWithEachPlan(t *testing.T) {
+// A read binding rotates with each plan; and the provider takes a mount that says it has
+// version 2 of the KV API for KV.
+func TestOpenTofuDoesWhatTheExampleWarnsOf(t *testing.T) {
 	t.Parallel()
 	f := newOpenTofu(t)
 	owned := f.tenant.NewConnector("owned")
@@ -544,4 +545,9 @@ resource "vault_kv_secret_v2" "owned" {
 	f.mustTofu(nil, "apply", "-auto-approve")
 	requireRotated(2, "an apply that hands it on: in its plan, and once more")
 	require.Len(t, f.tenant.AliveCredentials(owned), 5, "until the leases end with the provider's tokens")
+
+	require.NoError(t, f.Root.Sys().TuneMountAllowNil("c1", api.TuneMountConfigInput{Options: &map[string]string{"version": "2"}}))
+	output, code := f.tofu(nil, "plan")
+	require.Equal(t, 1, code)
+	require.Contains(t, output, `no secret found at "c1/connectors/okta"`)
 }
