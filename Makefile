@@ -8,7 +8,7 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/lint tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/lint tools/opentofu tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
@@ -42,7 +42,7 @@ e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
 	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
 	cd e2e/monitoring && go test -count=1 .
 
-e2e-clients: bin/vault bin/consul-template ## follow rotations with the programs that people really run; writes the table of docs/clients.md
+e2e-clients: bin/vault bin/consul-template bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
 	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
@@ -108,6 +108,11 @@ clean: ## remove what was built, except the pinned Vault server
 bin/vault: tools/vault/go.mod
 	@cd tools/vault && $(GOBUILD) "the pinned Vault: 5 to 10 minutes the first time (about 1,900 packages)" \
 		-tags minimal -ldflags "-s -w" -o ../../$@ github.com/hashicorp/vault
+	@touch $@
+
+bin/tofu: tools/opentofu/go.mod
+	@cd tools/opentofu && $(GOBUILD) "OpenTofu: 3 to 5 minutes the first time" \
+		-ldflags "-s -w -X github.com/opentofu/opentofu/version.dev=no" -o ../../$@ github.com/opentofu/opentofu/cmd/tofu
 	@touch $@
 
 bin/golangci-lint: tools/lint/go.mod

@@ -71,6 +71,11 @@ var exampleTests = map[string]string{
 	"systemd/restart/okta.env.tpl":               "TestSystemdRestartsTheConnectorWhenItsEnvironmentFileChanges",
 	"systemd/restart/vault-agent-okta.service":   "TestSystemdTakesTheUnitsOfTheExamples",
 	"systemd/supervisor/baton-okta.service":      "TestSystemdTakesTheUnitsOfTheExamples",
+
+	"terraform/README.md":    "TestOpenTofuAppliesTheExample",
+	"terraform/main.tf":      "TestOpenTofuAppliesTheExample",
+	"terraform/policy.hcl":   "TestTheVaultProvidersRequestsReplayed",
+	"terraform/variables.tf": "TestOpenTofuAppliesTheExample",
 }
 
 func TestEveryExampleIsRunByATest(t *testing.T) {
