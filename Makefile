@@ -8,7 +8,7 @@ GOTEST  := go test -race -count=1
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/lint tools/opentofu tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/etcd tools/external-secrets tools/kube-apiserver tools/lint tools/opentofu tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/structure
 
 .DEFAULT_GOAL := help
@@ -42,7 +42,7 @@ e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
 	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
 	cd e2e/monitoring && go test -count=1 .
 
-e2e-clients: bin/vault bin/consul-template bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
+e2e-clients: bin/vault bin/consul-template bin/etcd bin/external-secrets bin/kube-apiserver bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
 	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
 
 soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
@@ -113,6 +113,20 @@ bin/vault: tools/vault/go.mod
 bin/tofu: tools/opentofu/go.mod
 	@cd tools/opentofu && $(GOBUILD) "OpenTofu: 3 to 5 minutes the first time" \
 		-ldflags "-s -w -X github.com/opentofu/opentofu/version.dev=no" -o ../../$@ github.com/opentofu/opentofu/cmd/tofu
+	@touch $@
+
+bin/etcd: tools/etcd/go.mod
+	@cd tools/etcd && $(GOBUILD) "etcd: a minute the first time" -ldflags "-s -w" -o ../../$@ go.etcd.io/etcd/server/v3
+	@touch $@
+
+bin/kube-apiserver: tools/kube-apiserver/go.mod
+	@cd tools/kube-apiserver && $(GOBUILD) "kube-apiserver: 5 to 8 minutes the first time (about 1,600 packages)" \
+		-ldflags "-s -w" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $@
+
+bin/external-secrets: tools/external-secrets/go.mod
+	@cd tools/external-secrets && $(GOBUILD) "External Secrets Operator: 10 to 15 minutes the first time (about 2,000 packages)" \
+		-ldflags "-s -w" -o ../../$@ github.com/external-secrets/external-secrets
 	@touch $@
 
 bin/golangci-lint: tools/lint/go.mod

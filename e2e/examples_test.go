@@ -49,6 +49,18 @@ var exampleTests = map[string]string{
 
 	"proxy/proxy.hcl": "TestVaultProxy",
 
+	"kubernetes/README.md":                           "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/agent-injector.yaml":                 "TestTheInjectorKnowsTheAnnotationsOfItsExample",
+	"kubernetes/connector.yaml":                      "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-generator.yaml":     "TestExternalSecretsByItsGenerator",
+	"kubernetes/external-secrets-kv1.yaml":           "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-kv2.yaml":           "TestExternalSecretsByVersion2OfTheKVAPI",
+	"kubernetes/policy.hcl":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/vault-secrets-operator-dynamic.yaml": "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv1.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv2.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault.yaml":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+
 	"monitoring/agent.hcl":      "TestTheCommandsOfTheExamplesDo",
 	"monitoring/dashboard.json": "TestTheAlertsFireOnWhatReallyHappens",
 	"monitoring/policy.hcl":     "TestExamplePoliciesAllowAndDenyWhatTheySay",

@@ -211,7 +211,7 @@ func (n *names) learn(path string, answer []byte) {
 	if !strings.HasPrefix(path, "/v1/c1/connector-creds/") {
 		return
 	}
-	var vended struct{ Data object }
+	var vended struct{ Data fields }
 	if json.Unmarshal(answer, &vended) != nil {
 		return
 	}
@@ -239,7 +239,7 @@ func rewrite(body []byte, change func(string) string) string {
 			for i := range v {
 				v[i] = walk(v[i])
 			}
-		case object:
+		case fields:
 			for k := range v {
 				v[k] = walk(v[k])
 			}
@@ -261,12 +261,12 @@ type replay struct {
 	*terraform
 	steps   []recordedStep
 	child   string            // the token in use
-	written map[string]object // by the path
+	written map[string]fields // by the path
 }
 
 func newReplay(f *terraform) *replay {
 	f.t.Helper()
-	return &replay{terraform: f, steps: readRecorded(f.t), written: map[string]object{}}
+	return &replay{terraform: f, steps: readRecorded(f.t), written: map[string]fields{}}
 }
 
 // play sends the requests of the next step.
@@ -329,7 +329,7 @@ func (r *replay) look(method, path, body string, raw []byte) {
 		Auth struct {
 			Token string `json:"client_token"`
 		}
-		Data object
+		Data fields
 	}
 	if len(raw) > 0 {
 		require.NoError(r.t, json.Unmarshal(raw, &answer), "%s %s", method, path)
@@ -343,7 +343,7 @@ func (r *replay) look(method, path, body string, raw []byte) {
 	case http.MethodDelete:
 		delete(r.written, path)
 	case http.MethodPut, http.MethodPost:
-		var sent object
+		var sent fields
 		require.NoError(r.t, json.Unmarshal([]byte(body), &sent))
 		if sent["client_secret"] == nil { // the ephemeral endpoint compares nothing
 			r.written[path] = sent
@@ -354,14 +354,14 @@ func (r *replay) look(method, path, body string, raw []byte) {
 }
 
 // requireReadBack checks each field that was written of what the example declares.
-func (r *replay) requireReadBack(path string, data object) {
+func (r *replay) requireReadBack(path string, data fields) {
 	r.t.Helper()
 	sent := r.written[path]
 	if strings.HasPrefix(path, "secret/") || sent == nil || data == nil {
 		return // write-only: the provider compares nothing but versions
 	}
-	if config, ok := sent["config"].(object); ok { // of a mount
-		read := data["config"].(object)
+	if config, ok := sent["config"].(fields); ok { // of a mount
+		read := data["config"].(fields)
 		for _, field := range []string{"audit_non_hmac_request_keys", "audit_non_hmac_response_keys"} {
 			require.Equal(r.t, config[field], read[field], path)
 		}

@@ -26,8 +26,8 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
 
-// object is a JSON object.
-type object = map[string]any
+// fields is a JSON object.
+type fields = map[string]any
 
 // providerVariable names the binary of the Vault provider, which `tofu init` fetches.
 // It is no Go module that could be pinned.
@@ -46,7 +46,7 @@ type terraform struct {
 	token     string // which may do what the example's policy says
 	requests  *requestLog
 	planned   string // what the last plan printed
-	variables object
+	variables fields
 	identity  c1test.Identity
 	command   string
 	sha256    string
@@ -77,11 +77,11 @@ func newTerraform(t *testing.T) *terraform {
 	require.NoError(t, err)
 	f.token = secret.Auth.ClientToken
 	f.requests = record(t, s.Addr(), f.names())
-	f.variables = object{
+	f.variables = fields{
 		"plugin_version": vaulttest.PluginVersion, "plugin_command": f.command, "plugin_sha256": f.sha256,
 		"c1_client_id": f.identity.ClientID, "c1_url": tenant.URL(), "c1_ca_file": filepath.Join(f.dir, "c1-ca.pem"),
-		"okta": object{"app_id": f.connector.AppID, "connector_id": f.connector.ConnectorID},
-		"bait": object{"decoy_id": f.decoy},
+		"okta": fields{"app_id": f.connector.AppID, "connector_id": f.connector.ConnectorID},
+		"bait": fields{"decoy_id": f.decoy},
 	}
 	return f
 }
@@ -312,7 +312,7 @@ func (f *terraform) requireConsumer(version int) {
 	metadata, err := f.Root.KVv2("secret").GetMetadata(f.t.Context(), "connectors/okta")
 	require.NoError(f.t, err)
 	require.Equal(f.t, version, metadata.CurrentVersion)
-	held := f.read("secret/data/connectors/okta")["data"].(object)
+	held := f.read("secret/data/connectors/okta")["data"].(fields)
 	id, _ := held["BATON_CLIENT_ID"].(string)
 	secret, _ := held["BATON_CLIENT_SECRET"].(string)
 	require.NoError(f.t, f.tenant.Login(f.t.Context(), id, secret))
@@ -322,7 +322,7 @@ func (f *terraform) requireConsumer(version int) {
 
 // read reads a secret that is meant to be where it is, so that its answer must not be
 // searched.
-func (f *terraform) read(path string) object {
+func (f *terraform) read(path string) fields {
 	f.t.Helper()
 	req, err := http.NewRequestWithContext(f.t.Context(), http.MethodGet, f.Addr()+"/v1/"+path, nil)
 	require.NoError(f.t, err)
@@ -331,7 +331,7 @@ func (f *terraform) read(path string) object {
 	require.NoError(f.t, err)
 	defer func() { _ = resp.Body.Close() }()
 	require.Equal(f.t, http.StatusOK, resp.StatusCode)
-	var answer struct{ Data object }
+	var answer struct{ Data fields }
 	require.NoError(f.t, json.NewDecoder(resp.Body).Decode(&answer))
 	return answer.Data
 }
@@ -493,7 +493,7 @@ func TestOpenTofuDoesWhatTheExampleWarnsOf(t *testing.T) {
 	t.Parallel()
 	f := newOpenTofu(t)
 	owned := f.tenant.NewConnector("owned")
-	f.variables["owned"] = object{"app_id": owned.AppID, "connector_id": owned.ConnectorID}
+	f.variables["owned"] = fields{"app_id": owned.AppID, "connector_id": owned.ConnectorID}
 	rules, err := f.Root.Sys().GetPolicy("terraform")
 	require.NoError(t, err)
 	require.NoError(t, f.Root.Sys().PutPolicy("terraform", rules+`
