@@ -5,6 +5,8 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -51,7 +53,13 @@ func TestEachNodeOfAClusterServesAndAFailoverLosesNothing(t *testing.T) {
 	require.Equal(t, "web-1", found["placement"])
 	require.Equal(t, "127.0.0.1", found["remote_address"])
 	requireHealthy(t, standby)
-	history := standby.Records("connectors/github")
+	history := active.Records("connectors/github")
+	standby.Shows(func() error {
+		if shown := standby.Records("connectors/github"); !reflect.DeepEqual(shown, history) {
+			return fmt.Errorf("the standby's history is another: %v", shown)
+		}
+		return nil
+	})
 	require.Equal(t, 3, rotations(active))
 
 	// The active node dies while C1 is about to rotate.
