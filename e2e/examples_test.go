@@ -6,7 +6,6 @@ package e2e
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -170,14 +169,8 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 			"vault agent -config=agent.hcl", "vault agent -config=agent.hcl -exit-after-auth",
 		).Replace(typed)
 		require.NotContains(t, commands, "…", "what is left out must be known to this test")
-		shell := exec.CommandContext(t.Context(), "sh", "-eu", "-c", commands)
-		shell.Dir = dir
-		shell.Env = []string{
-			"HOME=" + t.TempDir(), "PATH=" + link(t, pinnedVault(t), "vault") + ":" + os.Getenv("PATH"),
-			"VAULT_ADDR=" + e.Addr(), "VAULT_TOKEN=" + e.Root.Token(),
-		}
-		out, err := shell.CombinedOutput()
-		e.Collect("what the README's commands printed", out)
+		out, err := e.Shell(dir, commands)
+		e.Collect("what the README's commands printed", []byte(out))
 		require.NoError(t, err, "%s\n%s", commands, out)
 		require.NoError(t, e.Root.Sys().DisableAuth("approle")) // each block enables it
 	}
