@@ -6,7 +6,6 @@ package e2e
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -34,8 +33,20 @@ var exampleTests = map[string]string{
 	"agent-schedule/connector.env.tpl": "TestFiveVaultAgentsFollowOneScheduledBinding",
 	"agent-schedule/policy.hcl":        "TestExamplePoliciesAllowAndDenyWhatTheySay",
 
+	"baton-runner/agent.hcl":   "TestBatonRunnerReadsByKVVersion2",
+	"baton-runner/config.yaml": "TestBatonRunnerReadsByKVVersion2",
+
 	"consul-template/consul-template.hcl": "TestConsulTemplate",
-	"proxy/proxy.hcl":                     "TestVaultProxy",
+
+	"ecs/Dockerfile":           "TestVaultAgentInAnECSTask",
+	"ecs/agent.hcl":            "TestVaultAgentInAnECSTask",
+	"ecs/task-definition.json": "TestECSTakesTheTaskDefinition",
+
+	"node/follow.js":         "TestNodeVaultReadsThePlainPath",
+	"node/package-lock.json": "TestNodeVaultReadsThePlainPath",
+	"node/package.json":      "TestNodeVaultReadsThePlainPath",
+
+	"proxy/proxy.hcl": "TestVaultProxy",
 
 	"kubernetes/README.md":                           "TestTheCommandsOfTheKubernetesExamplesDo",
 	"kubernetes/agent-injector.yaml":                 "TestTheInjectorKnowsTheAnnotationsOfItsExample",
@@ -63,6 +74,19 @@ var exampleTests = map[string]string{
 	"policies/operator.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/pipeline.hcl":           "TestExamplePoliciesAllowAndDenyWhatTheySay",
 	"policies/team.hcl":               "TestATeamBindsItsOwnConnectorsAlone",
+
+	"systemd/restart/agent.hcl":                  "TestSystemdRestartsTheConnectorWhenItsEnvironmentFileChanges",
+	"systemd/restart/baton-okta-restart.path":    "TestSystemdTakesTheUnitsOfTheExamples",
+	"systemd/restart/baton-okta-restart.service": "TestSystemdTakesTheUnitsOfTheExamples",
+	"systemd/restart/baton-okta.service":         "TestSystemdTakesTheUnitsOfTheExamples",
+	"systemd/restart/okta.env.tpl":               "TestSystemdRestartsTheConnectorWhenItsEnvironmentFileChanges",
+	"systemd/restart/vault-agent-okta.service":   "TestSystemdTakesTheUnitsOfTheExamples",
+	"systemd/supervisor/baton-okta.service":      "TestSystemdTakesTheUnitsOfTheExamples",
+
+	"terraform/README.md":    "TestOpenTofuAppliesTheExample",
+	"terraform/main.tf":      "TestOpenTofuAppliesTheExample",
+	"terraform/policy.hcl":   "TestTheVaultProvidersRequestsReplayed",
+	"terraform/variables.tf": "TestOpenTofuAppliesTheExample",
 }
 
 func TestEveryExampleIsRunByATest(t *testing.T) {
@@ -136,28 +160,58 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 	okta := e.Tenant.NewConnector("okta")
 
 	blocks := regexp.MustCompile("(?s)\n```\n(.*?)\n```\n").FindAllStringSubmatch(string(readme), -1)
-	require.Len(t, blocks, 4)
+	require.Len(t, blocks, 10)
 	for _, block := range blocks {
+		typed, rest := typedHere(block[1])
+		requireItsFiles(t, dir, block[1], rest)
 		commands := strings.NewReplacer(
 			"app_id=…", "app_id="+okta.AppID, "connector_id=…", "connector_id="+okta.ConnectorID,
 			"vault agent -config=agent.hcl", "vault agent -config=agent.hcl -exit-after-auth",
-		).Replace(block[1])
+		).Replace(typed)
 		require.NotContains(t, commands, "…", "what is left out must be known to this test")
-		if strings.Contains(commands, "cd agent-exec") { // its Agent runs until it is stopped
-			commands, _, _ = strings.Cut(commands, "vault agent")
-		}
-		shell := exec.CommandContext(t.Context(), "sh", "-eu", "-c", commands)
-		shell.Dir = dir
-		shell.Env = []string{
-			"HOME=" + t.TempDir(), "PATH=" + link(t, pinnedVault(t), "vault") + ":" + os.Getenv("PATH"),
-			"VAULT_ADDR=" + e.Addr(), "VAULT_TOKEN=" + e.Root.Token(),
-		}
-		out, err := shell.CombinedOutput()
-		e.Collect("what the README's commands printed", out)
+		out, err := e.Shell(dir, commands)
+		e.Collect("what the README's commands printed", []byte(out))
 		require.NoError(t, err, "%s\n%s", commands, out)
-		require.NoError(t, e.Root.Sys().DisableAuth("approle")) // each block begins with enabling it
+		require.NoError(t, e.Root.Sys().DisableAuth("approle")) // each block enables it
 	}
-	for _, file := range []string{"agent/out/connector.env", "agent/out/web-1.env", "agent-schedule/out/connector.env", "agent-exec/secret-id", "monitoring/vault-token"} {
+	for _, file := range []string{"agent/out/connector.env", "agent/out/web-1.env", "agent-schedule/out/connector.env", "agent-exec/secret-id", "baton-runner/vaultcreds.yaml", "monitoring/vault-token", "node/secret-id", "systemd/secret-id"} {
 		require.FileExists(t, filepath.Join(dir, file))
+	}
+}
+
+// notHere is a command that needs a program or a plugin which is not here, or root, or
+// that runs until it is stopped. The tests of e2e/clients do what these commands do.
+var notHere = regexp.MustCompile(`(?m)^(sudo|npm|docker|aws|vault auth enable aws)\b`)
+
+// typedHere divides a block into what is typed, and what begins with the first command
+// that is not.
+func typedHere(block string) (typed, rest string) {
+	at := notHere.FindStringIndex(block)
+	if strings.Contains(block, "cd agent-exec") || strings.Contains(block, "cd baton-runner") {
+		at = []int{strings.Index(block, "vault agent")} // which starts the connector
+	}
+	if at == nil {
+		return block, ""
+	}
+	return block[:at[0]], block[at[0]:]
+}
+
+// requireItsFiles checks that what a block installs or starts, where that is not typed,
+// is a file of the examples.
+func requireItsFiles(t *testing.T, dir, block, commands string) {
+	t.Helper()
+	in := ""
+	if found := regexp.MustCompile(`(?m)^cd (\S+)$`).FindStringSubmatch(block); found != nil {
+		in = found[1]
+	}
+	file := regexp.MustCompile(`(?:^|/)[\w-]+\.(?:hcl|json|js|path|service|tpl|env\.tpl)$`)
+	for line := range strings.Lines(commands) {
+		for word := range strings.FieldsSeq(line) {
+			word = strings.TrimPrefix(word, "-config=")
+			word = strings.TrimPrefix(word, "file://")
+			if file.MatchString(word) && !strings.Contains(line, "systemctl") { // which takes units' names
+				require.FileExists(t, filepath.Join(dir, in, word))
+			}
+		}
 	}
 }

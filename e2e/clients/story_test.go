@@ -140,6 +140,7 @@ func (s *story) deliver(clientID, clientSecret string) {
 	//nolint:noctx // ended by stopConsumer
 	consumer := exec.Command(command[0], command[1:]...)
 	consumer.Env = []string{"BATON_CLIENT_ID=" + clientID, "BATON_CLIENT_SECRET=" + clientSecret}
+	vaulttest.EndWithUs(consumer)
 	require.NoError(s.t, consumer.Start())
 	s.mu.Lock()
 	defer s.mu.Unlock()

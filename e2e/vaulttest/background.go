@@ -27,7 +27,7 @@ func StartBackground(dir string, env []string, command ...string) (*Background, 
 	cmd.Dir = dir
 	cmd.Env = append([]string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}, env...)
 	cmd.Stdout, cmd.Stderr = b.log, b.log
-	endWithUs(cmd)
+	EndWithUs(cmd)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}

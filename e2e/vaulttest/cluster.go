@@ -4,9 +4,14 @@
 package vaulttest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -179,4 +184,34 @@ func (c *Cluster) KillLeader() *Server {
 	leader.Kill()
 	c.Leader()
 	return leader
+}
+
+// InstallPlugin puts the plugin in another version beside the one that is there, on
+// every node, and into the catalog. It is built from the sources in that version, or
+// taken from a binary, whose own version counts then. It returns the version.
+func (c *Cluster) InstallPlugin(version, binary string) string {
+	c.t.Helper()
+	if binary == "" {
+		plugin, err := build(thePlugin, version, raceEnabled)
+		fatalIf(c.t, err)
+		binary = plugin.path
+	}
+	said, err := exec.CommandContext(c.t.Context(), binary, "-version").Output()
+	fatalIf(c.t, err)
+	fields := strings.Fields(string(said)) // vault-plugin-c1 VERSION (COMMIT)
+	if len(fields) < 2 || fields[0] != PluginName {
+		c.t.Fatalf("%s is no %s", binary, PluginName)
+	}
+	version = fields[1]
+	raw, err := os.ReadFile(binary)
+	fatalIf(c.t, err)
+	sum := sha256.Sum256(raw)
+	command := PluginName + "-" + version
+	for _, node := range c.Nodes {
+		fatalIf(c.t, os.WriteFile(node.path(filepath.Join("plugins", command)), raw, 0o700)) //nolint:gosec // a program
+	}
+	fatalIf(c.t, c.Leader().Root.Sys().RegisterPlugin(&api.RegisterPluginInput{
+		Name: PluginName, Type: api.PluginTypeSecrets, Command: command, SHA256: hex.EncodeToString(sum[:]), Version: version,
+	}))
+	return version
 }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// endWithUs has a process told to stop when the tests die without cleaning up,
+// EndWithUs has a process told to stop when the tests die without cleaning up,
 // as they do when they run into their timeout.
-func endWithUs(cmd *exec.Cmd) {
+func EndWithUs(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 }
