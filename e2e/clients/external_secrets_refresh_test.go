@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -27,7 +25,7 @@ func TestExternalSecretsReadsAgainAsItsRefreshPolicySays(t *testing.T) {
 	t.Parallel()
 	d := newRefreshed(t, "data/connector-creds/slow")
 	d.bind("slow", map[string]any{"rotate_on": "schedule", "rotation_period": "24h", "grace_period": "1h", "keys_preset": "baton"})
-	d.applyText(d.document("external-secrets-kv2.yaml", 0))
+	d.applyText(d.documents("external-secrets-kv2.yaml")[0])
 	for name, policy := range map[string]string{
 		"periodic": periodic,
 		"zero":     "refreshPolicy: Periodic\n  refreshInterval: 0s",
@@ -70,7 +68,7 @@ func TestExternalSecretsOnBindingsThatEachReadRotates(t *testing.T) {
 	}
 
 	// By version 2 of the KV API the engine refuses it.
-	d.applyText(d.document("external-secrets-kv2.yaml", 0))
+	d.applyText(d.documents("external-secrets-kv2.yaml")[0])
 	d.externalSecret("external-secrets-kv2.yaml", "kv", "kv", periodic)
 	d.eventually("the refusal", func() error {
 		if ready := d.status("kv").Ready; ready != "False" {
@@ -83,7 +81,7 @@ func TestExternalSecretsOnBindingsThatEachReadRotates(t *testing.T) {
 	require.ErrorContains(t, err, "rotate_on")
 
 	// By version 1 each entry rotates, and the Secret is torn.
-	d.applyText(strings.ReplaceAll(d.document("external-secrets-kv1.yaml", 0), "name: c1\n", "name: kv1\n"))
+	d.applyText(strings.ReplaceAll(d.documents("external-secrets-kv1.yaml")[0], "name: c1\n", "name: kv1\n"))
 	d.applyText(d.adapt(entriesOfOneSecret))
 	var data map[string][]byte
 	d.eventually("the Secret", func() (err error) {
@@ -96,7 +94,7 @@ func TestExternalSecretsOnBindingsThatEachReadRotates(t *testing.T) {
 	t.Logf("a Secret with two entries: %d rotations", d.rotations("entries"))
 
 	// The generator rotates with each refresh.
-	d.applyText(strings.ReplaceAll(d.document("external-secrets-generator.yaml", 0), "/okta\n", "/generated\n"))
+	d.applyText(strings.ReplaceAll(d.documents("external-secrets-generator.yaml")[0], "/okta\n", "/generated\n"))
 	d.externalSecret("external-secrets-generator.yaml", "generated", "okta", periodic)
 	d.refreshes("generated", 3)
 	d.deleteExternalSecret("generated") // it would go on
@@ -114,7 +112,7 @@ spec:
   refreshInterval: 1h
   secretStoreRef:
     kind: SecretStore
-    name: c1-kv1
+    name: kv1
   data:
     - secretKey: BATON_CLIENT_ID
       remoteRef:
@@ -169,24 +167,11 @@ func (d *refreshedSecrets) clientID(name string) (id string) {
 	return id
 }
 
-// document is one of an example's, with the story's names.
-func (d *refreshedSecrets) document(example string, i int) string {
-	d.t.Helper()
-	raw, err := os.ReadFile(filepath.Join(kubernetesExamples, example))
-	require.NoError(d.t, err)
-	return documents(d.adapt(string(raw)))[i]
-}
-
-func (d *refreshedSecrets) applyText(manifest string) {
-	d.t.Helper()
-	require.NoError(d.t, d.cluster.apply(d.t.Context(), manifest, nil))
-}
-
 // externalSecret makes an example's ExternalSecret read another binding under another
 // name, by another policy.
 func (d *refreshedSecrets) externalSecret(example, name, binding, policy string) {
 	d.t.Helper()
-	document := d.document(example, 1)
+	document := d.documents(example)[1]
 	for _, change := range [][2]string{
 		{"\nmetadata:\n  name: okta\n", "\nmetadata:\n  name: " + name + "\n"},
 		{"\n  target:\n    name: okta\n", "\n  target:\n    name: " + name + "\n"},

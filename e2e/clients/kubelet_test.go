@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -67,7 +69,27 @@ func (d *deployed) adapt(manifests string) string {
 // apply brings one of the examples into the cluster, as it stands but for names.
 func (d *deployed) apply(example string) {
 	d.t.Helper()
-	require.NoError(d.t, d.cluster.applyFile(d.t.Context(), example, d.adapt))
+	for _, document := range d.documents(example) {
+		d.applyText(document)
+	}
+}
+
+// documents are an example's manifests, with the story's names.
+func (d *deployed) documents(example string) []string {
+	d.t.Helper()
+	raw, err := os.ReadFile(filepath.Join(kubernetesExamples, example))
+	require.NoError(d.t, err)
+	return documents(d.adapt(string(raw)))
+}
+
+// applyText brings a manifest into the cluster, until the test ends: an operator
+// would try to read for ever from a mount that is gone.
+func (d *deployed) applyText(manifest string) {
+	d.t.Helper()
+	require.NoError(d.t, d.cluster.apply(d.t.Context(), manifest, nil))
+	d.t.Cleanup(func() {
+		require.NoError(d.t, d.cluster.remove(context.WithoutCancel(d.t.Context()), manifest))
+	})
 }
 
 // Where the objects of the story are.

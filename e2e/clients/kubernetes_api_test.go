@@ -136,7 +136,7 @@ func (c *cluster) apply(ctx context.Context, manifests string, query url.Values)
 
 // applyFile is apply of a file of examples/kubernetes.
 func (c *cluster) applyFile(ctx context.Context, name string, change func(string) string) error {
-	raw, err := os.ReadFile(filepath.Join("..", "..", "examples", "kubernetes", name))
+	raw, err := os.ReadFile(filepath.Join(kubernetesExamples, name))
 	if err != nil {
 		return err
 	}
@@ -145,6 +145,20 @@ func (c *cluster) applyFile(ctx context.Context, name string, change func(string
 		text = change(text)
 	}
 	return c.apply(ctx, text, nil)
+}
+
+// remove deletes what apply brought into the cluster.
+func (c *cluster) remove(ctx context.Context, manifests string) error {
+	for _, document := range documents(manifests) {
+		var o object
+		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
+			return err
+		}
+		if err := c.do(ctx, http.MethodDelete, o.path(), nil, nil); err != nil && !errors.Is(err, errNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // installCRDs brings the definitions in a directory into the cluster, once, and waits

@@ -12,8 +12,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -111,10 +109,8 @@ func (d *deployed) replayVaultSecretsOperator(example string) {
 
 func (d *deployed) readVSO(example string) vsoObjects {
 	d.t.Helper()
-	raw, err := os.ReadFile(filepath.Join("..", "..", "examples", "kubernetes", example))
-	require.NoError(d.t, err)
 	var found vsoObjects
-	for _, document := range documents(d.adapt(string(raw))) {
+	for _, document := range d.documents(example) {
 		var o object
 		require.NoError(d.t, yaml.Unmarshal([]byte(document), &o))
 		var spec any

@@ -4,8 +4,14 @@
 package clients
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -32,6 +38,7 @@ func TestTheReplayedVaultSecretsOperator(t *testing.T) {
 				needs: "[kubernetes](../examples/kubernetes): JWT auth, three objects",
 				start: func(s *story) {
 					d := s.deploy(kubernetes(s.t), kind.path)
+					d.checkRequests(kind.path)
 					d.playKubelet(false)
 					d.replayVaultSecretsOperator(kind.example)
 				},
@@ -53,6 +60,7 @@ func TestTheVaultSecretsOperator(t *testing.T) {
 				needs: "[kubernetes](../examples/kubernetes): JWT auth, three objects",
 				start: func(s *story) {
 					d := s.deploy(kubernetes(s.t), kind.path)
+					d.checkRequests(kind.path)
 					d.cluster.installCRDs(s.t, definitions)
 					d.cluster.operator(s, manager, "-leader-elect=false", "-metrics-bind-address=0", "-health-probe-bind-address=0")
 					d.playKubelet(false)
@@ -61,4 +69,43 @@ func TestTheVaultSecretsOperator(t *testing.T) {
 			})
 		})
 	}
+}
+
+// checkRequests sees at the end of the story to it that the operator, or its replay, has
+// asked Vault for what the binding's path answers, and for nothing else with its token
+// but to renew it.
+func (d *deployed) checkRequests(path string) {
+	d.t.Helper()
+	d.t.Cleanup(func() {
+		asked := d.requests()
+		d.t.Logf("requests: %v", asked)
+		require.ElementsMatch(d.t, []string{"update auth/token/renew-self", "read " + d.Path(path)}, slices.Collect(maps.Keys(asked)))
+		require.Equal(d.t, 1, asked["update auth/token/renew-self"], "once, at the login: the period is an hour")
+	})
+}
+
+// requests counts, from the audit log, what was asked with tokens of the story's auth
+// method.
+func (d *deployed) requests() map[string]int {
+	d.t.Helper()
+	asked := map[string]int{}
+	for text := range strings.Lines(d.AuditLog()) {
+		var entry struct {
+			Type string `json:"type"`
+			Auth struct {
+				DisplayName string `json:"display_name"`
+			} `json:"auth"`
+			Request struct {
+				Operation string `json:"operation"`
+				Path      string `json:"path"`
+			} `json:"request"`
+		}
+		if json.Unmarshal([]byte(text), &entry) != nil {
+			continue // half of the last line, so far
+		}
+		if entry.Type == "request" && strings.HasPrefix(entry.Auth.DisplayName, d.authMount+"-") {
+			asked[entry.Request.Operation+" "+entry.Request.Path]++
+		}
+	}
+	return asked
 }
