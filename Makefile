@@ -1,7 +1,7 @@
 # The everyday commands. `make` alone lists them.
 
 VERSION := $(shell cat VERSION)
-COMMIT  := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null || echo unknown)
+COMMIT  := $(shell scripts/source.sh | sed -E 's/^([0-9a-f]{12})[0-9a-f]*/\1/; s/ .*//')
 STAMP   := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := $(CURDIR)/scripts/go-build.sh
 GOTEST  := go test -race -count=1
@@ -10,12 +10,13 @@ ON      := $(if $(SERVER),C1_E2E_VAULT='$(if $(filter /%,$(firstword $(SERVER)))
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/consul-template tools/etcd tools/external-secrets tools/kube-apiserver tools/lint tools/opentofu tools/structure tools/vault tools/vuln
-CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/structure
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/consul-template tools/dist tools/etcd tools/external-secrets tools/goreleaser \
+           tools/kube-apiserver tools/lint tools/opentofu tools/structure tools/vault tools/vuln
+CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit server e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs \
-        vuln fmt structure cover docs clean
+.PHONY: help build demo dev test unit server e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
+        dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +37,7 @@ unit: ## run the unit tests, and random histories by the thousand
 	$(GOTEST) ./...
 	cd e2e/bench && $(GOTEST) ./report
 	cd tools/structure && $(GOTEST) .
+	cd tools/dist && $(GOTEST) .
 	@# The race detector makes a history twenty times dearer.
 	go test -count=1 -run '^TestNoHistoryLosesACredential$$' .
 
@@ -65,7 +67,7 @@ bench-full: build bin/vault ## the same with more rounds and up to 100,000 bindi
 scale: ## play a year of 1,000,000 bindings; writes the tables of docs/scale.md (some minutes)
 	go test -run '^$$' -bench '^BenchmarkAYearOfAMillionBindings$$' -benchtime 1x -timeout 1h . -args -scale.write docs/scale.md
 
-lint: lint-config lint-go lint-structure lint-modules lint-shell lint-docs ## check code, scripts, go.mod files and generated docs
+lint: lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows release-check ## check code, scripts, go.mod files, workflows and docs
 
 lint-config: bin/golangci-lint
 	bin/golangci-lint config verify
@@ -90,6 +92,18 @@ lint-shell:
 lint-docs:
 	@go run ./internal/apidoc | diff -u docs/api.md - || { echo "docs/api.md is stale, run make docs"; exit 1; }
 
+lint-workflows: bin/actionlint
+	bin/actionlint
+
+dist: ## make everything that a release publishes, in dist/ (see docs/verify.md)
+	scripts/dist.sh
+
+dist-check: ## make this commit's release twice, from a checkout and from a source archive, and compare each byte
+	scripts/dist-check.sh
+
+release-check: ## check that VERSION, CHANGELOG.md and docs agree; TAG=v1.2.3: that this tag may be released
+	scripts/release-check.sh $(TAG)
+
 vuln: bin/govulncheck ## look for known vulnerabilities (needs the public database)
 	scripts/vuln.sh
 
@@ -108,7 +122,7 @@ docs: ## write docs/api.md from the engine's own path definitions
 	mv bin/api.md docs/api.md
 
 clean: ## remove what was built, except the pinned Vault server
-	rm -rf bin/vault-plugin-c1 bin/c1-emulator bin/golangci-lint bin/govulncheck coverage*
+	rm -rf dist bin/goreleaser-dist bin/vault-plugin-c1 bin/c1-emulator bin/actionlint bin/dist bin/golangci-lint bin/goreleaser bin/govulncheck coverage*
 
 # Other flags would compile all of Vault once more. The touch: go leaves an
 # unchanged binary's time alone, and make would build it again and again.
@@ -144,6 +158,10 @@ bin/golangci-lint: tools/lint/go.mod
 bin/consul-template: tools/consul-template/go.mod
 	@cd tools/consul-template && $(GOBUILD) "consul-template: a minute the first time" \
 		-ldflags "-s -w" -o ../../$@ github.com/hashicorp/consul-template
+	@touch $@
+
+bin/actionlint: tools/actionlint/go.mod
+	@cd tools/actionlint && $(GOBUILD) "actionlint" -o ../../$@ github.com/rhysd/actionlint/cmd/actionlint
 	@touch $@
 
 bin/govulncheck: tools/vuln/go.mod

@@ -39,7 +39,7 @@ func FuzzRequest(f *testing.F) {
 			if example == "" {
 				example = `"okta"`
 			}
-			f.Add(uint8(i), uint8(len(path.Pattern)+len(name)), "okta", name, example) //nolint:gosec // any will do
+			f.Add(uint8(i), uint8(len(path.Pattern)+len(name)), "okta", name, example)
 		}
 	}
 	f.Add(uint8(1), uint8(0), "../config", "rotate_on", `"schedule"`)
