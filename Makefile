@@ -5,14 +5,17 @@ COMMIT  := $(shell scripts/source.sh | sed -E 's/^([0-9a-f]{12})[0-9a-f]*/\1/; s
 STAMP   := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GOBUILD := $(CURDIR)/scripts/go-build.sh
 GOTEST  := go test -race -count=1
+# The end-to-end tests run on another server too: SERVER=/path/to/vault-or-bao.
+ON      := $(if $(SERVER),C1_E2E_VAULT='$(if $(filter /%,$(firstword $(SERVER))),,$(CURDIR)/)$(SERVER)' )
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/consul-template tools/dist tools/goreleaser tools/lint tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/consul-template tools/dist tools/etcd tools/external-secrets tools/goreleaser \
+           tools/kube-apiserver tools/lint tools/opentofu tools/structure tools/vault tools/vuln
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
+.PHONY: help build demo dev test unit server e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
         dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
@@ -38,16 +41,21 @@ unit: ## run the unit tests, and random histories by the thousand
 	@# The race detector makes a history twenty times dearer.
 	go test -count=1 -run '^TestNoHistoryLosesACredential$$' .
 
-e2e: build bin/vault ## run the end-to-end tests against the pinned Vault
-	cd e2e && $(GOTEST) -timeout 60m ./...
-	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
-	cd e2e/monitoring && go test -count=1 .
+server: $(if $(SERVER),,bin/vault)
+	@server='$(SERVER)'; if [ -n "$$server" ]; then \
+		[ -f "$$server" ] || { echo "SERVER=$$server: there is no such file (a relative path begins at $(CURDIR))" >&2; exit 1; }; \
+		[ -x "$$server" ] || { echo "SERVER=$$server: it is not executable" >&2; exit 1; }; fi
 
-e2e-clients: bin/vault bin/consul-template ## follow rotations with the programs that people really run; writes the table of docs/clients.md
+e2e: server build ## run the end-to-end tests against the pinned Vault, or SERVER=/path/to/another, Vault or OpenBao
+	cd e2e && $(ON)$(GOTEST) -timeout 60m ./...
+	@# Without the race detector: here it would watch Prometheus, and nothing of ours.
+	cd e2e/monitoring && $(ON)go test -count=1 .
+
+e2e-clients: bin/vault bin/consul-template bin/etcd bin/external-secrets bin/kube-apiserver bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
 	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
 
-soak: build bin/vault ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour)
-	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(GOTEST) -v -timeout 4h \
+soak: server build ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour); takes SERVER too
+	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(ON)$(GOTEST) -v -timeout 4h \
 		-run '^TestAClusterKeepsEveryScheduleWhileItsLeadersDie$$' .
 
 bench: build bin/vault ## measure beside what users would pick instead, in some minutes; writes docs/benchmarks.md
@@ -121,6 +129,25 @@ clean: ## remove what was built, except the pinned Vault server
 bin/vault: tools/vault/go.mod
 	@cd tools/vault && $(GOBUILD) "the pinned Vault: 5 to 10 minutes the first time (about 1,900 packages)" \
 		-tags minimal -ldflags "-s -w" -o ../../$@ github.com/hashicorp/vault
+	@touch $@
+
+bin/tofu: tools/opentofu/go.mod
+	@cd tools/opentofu && $(GOBUILD) "OpenTofu: 3 to 5 minutes the first time" \
+		-ldflags "-s -w -X github.com/opentofu/opentofu/version.dev=no" -o ../../$@ github.com/opentofu/opentofu/cmd/tofu
+	@touch $@
+
+bin/etcd: tools/etcd/go.mod
+	@cd tools/etcd && $(GOBUILD) "etcd: a minute the first time" -ldflags "-s -w" -o ../../$@ go.etcd.io/etcd/server/v3
+	@touch $@
+
+bin/kube-apiserver: tools/kube-apiserver/go.mod
+	@cd tools/kube-apiserver && $(GOBUILD) "kube-apiserver: 5 to 8 minutes the first time (about 1,600 packages)" \
+		-ldflags "-s -w" -o ../../$@ k8s.io/kubernetes/cmd/kube-apiserver
+	@touch $@
+
+bin/external-secrets: tools/external-secrets/go.mod
+	@cd tools/external-secrets && $(GOBUILD) "External Secrets Operator: 10 to 15 minutes the first time (about 2,000 packages)" \
+		-ldflags "-s -w" -o ../../$@ github.com/external-secrets/external-secrets
 	@touch $@
 
 bin/golangci-lint: tools/lint/go.mod

@@ -44,7 +44,12 @@ func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string,
 	if err != nil {
 		b.Logger().Warn("could not read what a deleted binding leaves alive", "target", t.Ref.String(), "error", err)
 	}
-	return warned(leftovers(t, name, revoke, unplanned)), nil
+	left := leftovers(t, name, revoke, unplanned)
+	for _, what := range left {
+		// Terraform, for one, shows no warnings of a delete.
+		b.Logger().Warn("a deleted binding leaves something at C1", "binding", name, "what", what)
+	}
+	return warned(left), nil
 }
 
 // releaseTarget deletes the binding and takes it from its target, which it

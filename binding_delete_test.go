@@ -5,6 +5,7 @@ package c1
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/sdk/logical"
@@ -62,6 +63,30 @@ func TestWhatAPlainDeleteLeftAliveCanBeEndedAsItsWarningSays(t *testing.T) {
 	e.bindConnector("hr")
 	require.Nil(t, e.must(logical.DeleteOperation, "connectors/hr", fields("revoke", true)))
 	require.Empty(t, e.c1.AliveCredentials(ref))
+}
+
+// Some clients show no warnings, and a mount that is disabled afterwards knows nothing
+// of the binding any more.
+func TestTheLogNamesWhatADeleteLeavesAlive(t *testing.T) {
+	t.Parallel()
+	e := configured(t)
+	ref := e.scheduled("hr")
+	id := e.state(connectorTarget(ref)).Current.CredentialID
+	resp := e.must(logical.DeleteOperation, "connectors/hr", nil)
+	require.Len(t, resp.Warnings, 1)
+	var line string
+	for l := range strings.Lines(e.logs.String()) {
+		if strings.Contains(l, "a deleted binding leaves something at C1") {
+			line = l
+		}
+	}
+	require.Contains(t, line, "binding=hr")
+	require.Contains(t, line, id)
+
+	e.scheduled("it")
+	before := e.logs.String()
+	require.Nil(t, e.must(logical.DeleteOperation, "connectors/it", fields("revoke", true)))
+	require.NotContains(t, strings.TrimPrefix(e.logs.String(), before), "leaves something at C1")
 }
 
 func TestDeleteWithRevokeSparesWhatAnEarlierBindingVended(t *testing.T) {

@@ -70,8 +70,7 @@ func (b *backend) pluginIdentityToken(ctx context.Context, cfg *config) (string,
 		Audience: cfg.IdentityTokenAudience, TTL: cfg.IdentityTokenTTL,
 	})
 	switch {
-	case errors.Is(err, pluginidentityutil.ErrPluginWorkloadIdentityUnsupported), err != nil && strings.Contains(err.Error(), "not supported"),
-		err != nil && strings.Contains(err.Error(), "not implemented"): // over gRPC only the text is left
+	case issuesNone(err):
 		return "", errors.New("identity_token_audience: this server issues no plugin identity tokens, which only Vault Enterprise does: register the plugin with -env " +
 			identityTokenFileEnv + "=<path> instead")
 	case err != nil:
@@ -79,6 +78,17 @@ func (b *backend) pluginIdentityToken(ctx context.Context, cfg *config) (string,
 	default:
 		return answer.Token.Token(), nil
 	}
+}
+
+// issuesNone reports whether an error says that the server issues no identity tokens at
+// all. Over gRPC only its text is left: Vault's, or that OpenBao knows no such call.
+func issuesNone(err error) bool {
+	if err == nil {
+		return false
+	}
+	says := func(text string) bool { return strings.Contains(err.Error(), text) }
+	return errors.Is(err, pluginidentityutil.ErrPluginWorkloadIdentityUnsupported) ||
+		says("not supported") || says("not implemented") || says("unknown method GenerateIdentityToken")
 }
 
 // readTokenFile reads the file that another program keeps up to date. Its path is the

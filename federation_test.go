@@ -5,6 +5,7 @@ package c1
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/pluginidentityutil"
 	"github.com/hashicorp/vault/sdk/helper/pluginutil"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
@@ -121,6 +123,33 @@ type issuing struct {
 
 func (s *issuing) GenerateIdentityToken(_ context.Context, r *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
 	return &pluginutil.IdentityTokenResponse{Token: pluginutil.IdentityToken(s.token(r.Audience, r.TTL)), TTL: r.TTL}, nil
+}
+
+// issuingNone is a server that issues no identity tokens, by its error.
+type issuingNone struct {
+	*system
+	err error
+}
+
+func (s issuingNone) GenerateIdentityToken(context.Context, *pluginutil.IdentityTokenRequest) (*pluginutil.IdentityTokenResponse, error) {
+	return nil, s.err
+}
+
+func TestAServerThatIssuesNoTokenIsToldFromOneThatFails(t *testing.T) {
+	t.Parallel()
+	e, _, id, _ := federated(t)
+	refusedBy := func(err error) string {
+		e.b.node.SystemView = issuingNone{e.system, err}
+		return e.refused(logical.UpdateOperation, "config", e.federatedConfig(id, "identity_token_audience", e.c1.Audience())).message
+	}
+	for _, err := range []error{
+		pluginidentityutil.ErrPluginWorkloadIdentityUnsupported,
+		errors.New("rpc error: code = Internal desc = plugin workload identity not supported in Vault community edition"),
+		errors.New("rpc error: code = Unimplemented desc = unknown method GenerateIdentityToken for service pb.SystemView"), // OpenBao
+	} {
+		require.Contains(t, refusedBy(err), "-env C1_IDENTITY_TOKEN_FILE", "%v", err)
+	}
+	require.NotContains(t, refusedBy(errors.New("the key is gone")), "-env")
 }
 
 func TestVaultEnterpriseIssuesTheToken(t *testing.T) {

@@ -27,9 +27,16 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	plainRead := err == nil && bind.scheduled() && reason == target.ReasonRead
 	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
 	switch {
-	case plainRead && (writable || !wrapped):
+	case plainRead && writable:
 		return b.vendStored(ctx, bind, name)
 	case !writable:
+		if plainRead && !wrapped {
+			// What fails here may be there on the active node: stored a moment ago, or by
+			// a newer version of the plugin than this node runs.
+			if resp, err := b.vendStored(ctx, bind, name); err == nil {
+				return resp, nil
+			}
+		}
 		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
 	case err != nil:
 		return nil, err

@@ -536,7 +536,12 @@ func requireNodeServes(t *testing.T, e *vaulttest.Engine, s *soakTarget) {
 	require.NoError(t, s.complete(opened))
 	rotated := e.MustWrite(s.binding()+"/rotate", nil).Data
 	require.Greater(t, integer(t, rotated["version"]), integer(t, current.Data["version"]))
-	require.Equal(t, rotated["fingerprint_sha256"], e.MustRead(s.creds()).Data["fingerprint_sha256"])
+	e.Shows(func() error {
+		if shown := e.MustRead(s.creds()).Data; shown["fingerprint_sha256"] != rotated["fingerprint_sha256"] {
+			return fmt.Errorf("it shows version %v, and %v is what was rotated to", shown["version"], rotated["version"])
+		}
+		return nil
+	})
 	written := e.MustWrite(s.creds(), nil)
 	require.Empty(t, written.LeaseID)
 	require.NoError(t, s.alive(t.Context(), written))

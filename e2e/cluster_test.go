@@ -5,7 +5,9 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"reflect"
 	"testing"
 	"time"
 
@@ -57,7 +59,13 @@ func TestEachNodeOfAClusterServesAndAFailoverLosesNothing(t *testing.T) {
 	figures, err := io.ReadAll(scraped.Body)
 	require.NoError(t, errors.Join(err, scraped.Body.Close()))
 	require.Contains(t, string(figures), "\nvault_c1_bindings 3\n", "the figures are those of the node that acts")
-	history := standby.Records("connectors/github")
+	history := active.Records("connectors/github")
+	standby.Shows(func() error {
+		if shown := standby.Records("connectors/github"); !reflect.DeepEqual(shown, history) {
+			return fmt.Errorf("the standby's history is another: %v", shown)
+		}
+		return nil
+	})
 	require.Equal(t, 3, rotations(active))
 
 	// The active node dies while C1 is about to rotate.

@@ -37,14 +37,14 @@ var makeBuild = sync.OnceValue(func() error {
 
 func TestTheDemoPassesWithTheServerThatItIsGiven(t *testing.T) {
 	t.Parallel()
-	vault := pinnedVault(t)
+	server := vaulttest.ServerUnderTest(t).Path
 	for name, machine := range map[string]struct {
 		path, bin string // first on PATH, and VAULT_BIN
 		uses      string
 	}{
-		"VAULT_BIN":       {t.TempDir(), vault, vault},
-		"a vault on PATH": {path: link(t, vault, "vault"), uses: "vault"},
-		"a bao on PATH":   {path: openBao(t, vault), uses: "bao"},
+		"VAULT_BIN":       {t.TempDir(), server, server},
+		"a vault on PATH": {path: link(t, server, "vault"), uses: "vault"},
+		"a bao on PATH":   {path: openBao(t), uses: "bao"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -109,7 +109,7 @@ func TestTheDemoTakesNoServerThatCannotRunIt(t *testing.T) {
 
 func TestTheDemoPassesOverAnUnableServerForTheNextOnPath(t *testing.T) {
 	t.Parallel()
-	unable, able := t.TempDir(), link(t, pinnedVault(t), "vault")
+	unable, able := t.TempDir(), link(t, vaulttest.ServerUnderTest(t).Path, "vault")
 	script(t, unable, "vault", `exit 1`)
 	out, stdout, code := runScript(t, unable+":"+able, "vault.sh")
 	require.Zero(t, code, out)
@@ -118,7 +118,7 @@ func TestTheDemoPassesOverAnUnableServerForTheNextOnPath(t *testing.T) {
 
 func TestVaultBinMayBeANameOrARelativePath(t *testing.T) {
 	t.Parallel()
-	bin := link(t, pinnedVault(t), "server-of-mine")
+	bin := link(t, vaulttest.ServerUnderTest(t).Path, "server-of-mine")
 	for _, name := range []string{"server-of-mine", "../" + filepath.Base(bin) + "/server-of-mine"} {
 		command := scriptCommand(t, bin, "vault.sh", "VAULT_BIN="+name)
 		command.Dir = bin
@@ -136,19 +136,16 @@ func TestVaultBinMayBeANameOrARelativePath(t *testing.T) {
 	require.Empty(t, stdout)
 }
 
-func pinnedVault(t *testing.T) string {
+// openBao returns a directory with a bao: the server under test, or else the
+// machine's. Where there is none, it is a stand-in: Vault with what is different in
+// OpenBao and matters here. BAO_… win over VAULT_…, audit devices are taken over the
+// API only by a server that was told so, and `plugin reload` knows no -type.
+func openBao(t *testing.T) string {
 	t.Helper()
-	vault, err := vaulttest.VaultBinary()
-	require.NoError(t, err)
-	return vault
-}
-
-// openBao returns a directory with a bao. Where the machine has none, it is a
-// stand-in: the pinned Vault with what is different in OpenBao and matters here.
-// BAO_… win over VAULT_…, audit devices are taken over the API only by a server
-// that was told so, and `plugin reload` knows no -type.
-func openBao(t *testing.T, vault string) string {
-	t.Helper()
+	server := vaulttest.ServerUnderTest(t)
+	if server.IsOpenBao() {
+		return link(t, server.Path, "bao")
+	}
 	if bao, err := exec.LookPath("bao"); err == nil {
 		return link(t, bao, "bao")
 	}
@@ -164,7 +161,7 @@ server*) for option; do
 "audit enable"*) [ -e "$allowed" ] || { echo "cannot enable audit device via API" >&2; exit 2; } ;;
 "plugin reload"*-type*) echo "flag provided but not defined: -type" >&2; exit 1 ;;
 esac
-exec '`+vault+`' "$@"`)
+exec '`+server.Path+`' "$@"`)
 	return dir
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/vault/api"
@@ -24,7 +26,8 @@ func doctor(t *testing.T, e *vaulttest.Engine, token string, args ...string) (sa
 	script, err := filepath.Abs(filepath.Join("..", "scripts", "doctor.sh"))
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), script, append(args, e.Mount)...)
-	cmd.Env = append(os.Environ(), "VAULT_BIN="+pinnedVault(t), "VAULT_ADDR="+e.Addr(), "VAULT_TOKEN="+token)
+	server := vaulttest.ServerUnderTest(t)
+	cmd.Env = append(append(os.Environ(), "VAULT_BIN="+server.Path), server.Environment(e.Addr(), token)...)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil {
@@ -75,6 +78,27 @@ path "c1/check" { capabilities = ["update"] }`)
 	tune("version")
 	_, err := e.Root.Logical().Delete(e.Path("connectors/gone"))
 	require.NoError(t, err)
+
+	// A version that waits for a reload: what the doctor prescribes for it is done.
+	command, sum := e.InstallPlugin("v0.2.0-test")
+	for _, args := range [][]string{
+		{"plugin", "register", "-sha256=" + sum, "-command=" + command, "-version=v0.2.0-test", "secret", vaulttest.PluginName},
+		{"secrets", "tune", "-plugin-version=v0.2.0-test", e.Mount},
+	} {
+		_, stderr, code := e.CLI("", args...)
+		require.Zero(t, code, stderr)
+	}
+	says, well = doctor(t, e, token)
+	require.False(t, well, says)
+	require.Contains(t, says, "it is pinned to v0.2.0-test and runs "+vaulttest.PluginVersion)
+	cure := regexp.MustCompile(`cure: (\w+ plugin reload .*)`).FindStringSubmatch(says)
+	require.NotNil(t, cure, says)
+	require.Equal(t, vaulttest.ServerUnderTest(t).CLI(), strings.Fields(cure[1])[0], "the name that its users know")
+	out, err := e.Shell(t.TempDir(), cure[1])
+	require.NoError(t, err, out)
+	says, well = doctor(t, e, token)
+	require.True(t, well, says)
+	require.Contains(t, says, "version v0.2.0-test")
 
 	// All pages are looked at.
 	for i := range 120 {

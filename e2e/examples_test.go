@@ -6,7 +6,6 @@ package e2e
 import (
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -49,6 +48,18 @@ var exampleTests = map[string]string{
 
 	"proxy/proxy.hcl": "TestVaultProxy",
 
+	"kubernetes/README.md":                           "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/agent-injector.yaml":                 "TestTheInjectorKnowsTheAnnotationsOfItsExample",
+	"kubernetes/connector.yaml":                      "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-generator.yaml":     "TestExternalSecretsByItsGenerator",
+	"kubernetes/external-secrets-kv1.yaml":           "TestExternalSecretsByVersion1OfTheKVAPI",
+	"kubernetes/external-secrets-kv2.yaml":           "TestExternalSecretsByVersion2OfTheKVAPI",
+	"kubernetes/policy.hcl":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+	"kubernetes/vault-secrets-operator-dynamic.yaml": "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv1.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault-secrets-operator-kv2.yaml":     "TestTheReplayedVaultSecretsOperator",
+	"kubernetes/vault.yaml":                          "TestTheCommandsOfTheKubernetesExamplesDo",
+
 	"monitoring/agent.hcl":      "TestTheCommandsOfTheExamplesDo",
 	"monitoring/dashboard.json": "TestTheAlertsFireOnWhatReallyHappens",
 	"monitoring/policy.hcl":     "TestExamplePoliciesAllowAndDenyWhatTheySay",
@@ -71,6 +82,11 @@ var exampleTests = map[string]string{
 	"systemd/restart/okta.env.tpl":               "TestSystemdRestartsTheConnectorWhenItsEnvironmentFileChanges",
 	"systemd/restart/vault-agent-okta.service":   "TestSystemdTakesTheUnitsOfTheExamples",
 	"systemd/supervisor/baton-okta.service":      "TestSystemdTakesTheUnitsOfTheExamples",
+
+	"terraform/README.md":    "TestOpenTofuAppliesTheExample",
+	"terraform/main.tf":      "TestOpenTofuAppliesTheExample",
+	"terraform/policy.hcl":   "TestTheVaultProvidersRequestsReplayed",
+	"terraform/variables.tf": "TestOpenTofuAppliesTheExample",
 }
 
 func TestEveryExampleIsRunByATest(t *testing.T) {
@@ -153,14 +169,8 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 			"vault agent -config=agent.hcl", "vault agent -config=agent.hcl -exit-after-auth",
 		).Replace(typed)
 		require.NotContains(t, commands, "…", "what is left out must be known to this test")
-		shell := exec.CommandContext(t.Context(), "sh", "-eu", "-c", commands)
-		shell.Dir = dir
-		shell.Env = []string{
-			"HOME=" + t.TempDir(), "PATH=" + link(t, pinnedVault(t), "vault") + ":" + os.Getenv("PATH"),
-			"VAULT_ADDR=" + e.Addr(), "VAULT_TOKEN=" + e.Root.Token(),
-		}
-		out, err := shell.CombinedOutput()
-		e.Collect("what the README's commands printed", out)
+		out, err := e.Shell(dir, commands)
+		e.Collect("what the README's commands printed", []byte(out))
 		require.NoError(t, err, "%s\n%s", commands, out)
 		require.NoError(t, e.Root.Sys().DisableAuth("approle")) // each block enables it
 	}

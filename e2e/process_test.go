@@ -140,7 +140,7 @@ func TestAnUpgradeRotatesNothing(t *testing.T) {
 	command, sum := e.InstallPlugin("v0.2.0-test")
 	vault("plugin", "register", "-sha256="+sum, "-command="+command, "-version=v0.2.0-test", "secret", vaulttest.PluginName)
 	vault("secrets", "tune", "-plugin-version=v0.2.0-test", e.Mount)
-	vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+	vault(vaulttest.ServerUnderTest(t).Reload(vaulttest.PluginName)...)
 
 	require.Equal(t, "v0.2.0-test", e.MustRead("status").Data["version"])
 	require.Equal(t, 1, rotations(e))
@@ -149,7 +149,7 @@ func TestAnUpgradeRotatesNothing(t *testing.T) {
 	require.Empty(t, alive(e), "the new version ends what the old one vended")
 
 	vault("secrets", "tune", "-plugin-version="+vaulttest.PluginVersion, e.Mount)
-	vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+	vault(vaulttest.ServerUnderTest(t).Reload(vaulttest.PluginName)...)
 	require.Equal(t, vaulttest.PluginVersion, e.MustRead("status").Data["version"])
 	require.EqualValues(t, 2, integer(t, e.MustRead("connector-creds/github").Data["version"]))
 }

@@ -5,8 +5,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -98,11 +96,7 @@ func TestRecoveryVaultKilledBetweenAnswerAndLease(t *testing.T) {
 func allowRawStorage(t *testing.T, server *vaulttest.Server) {
 	t.Helper()
 	server.Stop()
-	config, err := os.OpenFile(filepath.Join(server.Dir(), "vault.hcl"), os.O_APPEND|os.O_WRONLY, 0o600)
-	require.NoError(t, err)
-	_, err = config.WriteString("raw_storage_endpoint = true\n")
-	require.NoError(t, err)
-	require.NoError(t, config.Close())
+	server.AppendConfig("raw_storage_endpoint = true")
 	server.Restart()
 }
 

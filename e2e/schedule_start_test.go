@@ -61,12 +61,12 @@ func TestAThousandScheduledBindingsRotateNothingWhenAProcessStarts(t *testing.T)
 			command, sum := e.InstallPlugin("v0.2.0-test")
 			vault("plugin", "register", "-sha256="+sum, "-command="+command, "-version=v0.2.0-test", "secret", vaulttest.PluginName)
 			vault("secrets", "tune", "-plugin-version=v0.2.0-test", e.Mount)
-			vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+			vault(vaulttest.ServerUnderTest(t).Reload(vaulttest.PluginName)...)
 			require.Equal(t, "v0.2.0-test", e.MustRead("status").Data["version"])
 		}},
 		{"plugin downgraded", func() {
 			vault("secrets", "tune", "-plugin-version="+vaulttest.PluginVersion, e.Mount)
-			vault("plugin", "reload", "-type=secret", "-plugin="+vaulttest.PluginName, "-scope=global")
+			vault(vaulttest.ServerUnderTest(t).Reload(vaulttest.PluginName)...)
 		}},
 	} {
 		began := time.Now()

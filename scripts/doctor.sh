@@ -6,10 +6,11 @@
 #
 # MOUNT is c1 unless given; -binary is the plugin's file in the plugin directory, if it
 # can be reached from here. Uses the `vault` or `bao` that VAULT_BIN names, else one from
-# PATH, with its usual environment (VAULT_ADDR, VAULT_TOKEN, or BAO_…). The token needs
-# `read` on sys/mounts/MOUNT, `read` and `sudo` on sys/plugins/catalog/secret/*, and
-# `update` on MOUNT/check; also `list` on MOUNT/decoys and `read` on sys/ha-status, if it
-# shall look there. Ends with 1 if something is wrong. Needs bash, coreutils, grep and sed.
+# PATH (`bao` first where BAO_ADDR is set), with its usual environment (VAULT_ADDR,
+# VAULT_TOKEN, or BAO_…). The token needs `read` on sys/mounts/MOUNT, `read` and `sudo` on
+# sys/plugins/catalog/secret/*, and `update` on MOUNT/check; also `list` on MOUNT/decoys and
+# `read` on sys/ha-status, if it shall look there. Ends with 1 if something is wrong. Needs
+# bash, coreutils, grep and sed.
 set -euo pipefail
 
 binary=
@@ -19,11 +20,20 @@ if [[ ${1:-} == -binary ]]; then
 fi
 mount=${1:-c1}
 mount=${mount%/}
-cli=${VAULT_BIN:-$(command -v vault || command -v bao || true)}
+names=(vault bao)
+[[ -z ${BAO_ADDR:-} ]] || names=(bao vault) # vault would ask the server of VAULT_ADDR
+cli=${VAULT_BIN:-$(command -v "${names[0]}" || command -v "${names[1]}" || true)}
 [[ -n $cli ]] || {
   echo "neither vault nor bao is on PATH: set VAULT_BIN" >&2
   exit 2
 }
+# What the cures below tell to type; the file may have any name.
+name=vault
+reload="plugin reload -type=secret"
+if [[ $("$cli" version 2>/dev/null) == *"OpenBao v"* ]]; then
+  name=bao
+  reload="plugin reload" # it knows no -type
+fi
 wrong=0
 
 # say prints a finding and its cure.
@@ -53,15 +63,15 @@ running_sha=$(value running_sha256 <<<"$about")
 echo "$mount/ is $kind, version ${running:-unknown}"
 
 if [[ -n $wanted && -n $running && $wanted != "$running" ]]; then
-  say error "$mount" "it is pinned to $wanted and runs $running" "vault plugin reload -type=secret -plugin=$kind"
+  say error "$mount" "it is pinned to $wanted and runs $running" "$name $reload -plugin=$kind"
 fi
 
 catalog=$("$cli" read -format=json "sys/plugins/catalog/secret/$kind" version="${wanted:-$running}" 2>/dev/null) || catalog=
 registered_sha=$(value sha256 <<<"$catalog")
 if [[ -z $registered_sha ]]; then
-  say warning catalog "the version in use is not in the catalog, or the token may not read it" "vault plugin register -sha256=… -version=${running:-…} secret $kind"
+  say warning catalog "the version in use is not in the catalog, or the token may not read it" "$name plugin register -sha256=… -version=${running:-…} secret $kind"
 elif [[ -n $running_sha && $registered_sha != "$running_sha" ]]; then
-  say error catalog "it holds the checksum $registered_sha, and $running_sha runs" "vault plugin reload -type=secret -plugin=$kind"
+  say error catalog "it holds the checksum $registered_sha, and $running_sha runs" "$name $reload -plugin=$kind"
 fi
 if [[ -n $binary ]]; then
   on_disk=$(sha256sum "$binary" | cut -d' ' -f1)
@@ -83,7 +93,7 @@ if ((decoys > 0)) && grep -qE '"(fingerprint_sha256|client_id)"' <<<"$audited"; 
 fi
 for key in client_secret access_token; do
   if grep -qE "\"$key\"" <<<"$audited"; then
-    say error audit "$key is shown in clear in the audit log" "vault secrets tune without $key in -audit-non-hmac-response-keys, and rotate what was logged"
+    say error audit "$key is shown in clear in the audit log" "$name secrets tune without $key in -audit-non-hmac-response-keys, and rotate what was logged"
   fi
 done
 

@@ -38,11 +38,11 @@ func runInfo() (report.RunInfo, error) {
 		Go:       runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH,
 		Commands: []string{"cd e2e/bench", command()},
 	}
-	vault, err := vaulttest.VaultBinary()
+	server, err := vaulttest.AskServer()
 	if err != nil {
 		return info, err
 	}
-	vaultVersion, err := output(vault, "version")
+	vaultVersion, err := output(server.Path, "version")
 	if err != nil {
 		return info, err
 	}

@@ -311,10 +311,7 @@ const proxyEnds = 20 * time.Second
 // startProxy runs a Vault Proxy until the benchmark ends, and returns its URL.
 func startProxy(b *testing.B, r *readable) string {
 	b.Helper()
-	binary, err := vaulttest.VaultBinary()
-	if err != nil {
-		b.Fatal(err)
-	}
+	binary := vaulttest.ServerUnderTest(b).Path
 	address := vaulttest.FreeAddress(b)
 	dir := b.TempDir()
 	config := filepath.Join(dir, "proxy.hcl")

@@ -114,9 +114,7 @@ func repositoryBin(t *testing.T) string {
 
 func vaultBinary(t *testing.T) string {
 	t.Helper()
-	binary, err := vaulttest.VaultBinary()
-	require.NoError(t, err)
-	return binary
+	return vaulttest.ServerUnderTest(t).Path
 }
 
 // programVersion is the first version in what a program prints of itself.

@@ -46,27 +46,6 @@ func repository() (string, error) {
 	}
 }
 
-// VaultBinary returns the path of the server to test against: C1_E2E_VAULT, or
-// else bin/vault of this repository.
-func VaultBinary() (string, error) {
-	path := os.Getenv("C1_E2E_VAULT")
-	if path == "" {
-		root, err := repository()
-		if err != nil {
-			return "", err
-		}
-		path = filepath.Join(root, "bin", "vault")
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
-	if info, err := os.Stat(path); err != nil || info.IsDir() {
-		return "", fmt.Errorf("no Vault server at %s: run make e2e, which builds it, or set C1_E2E_VAULT", path)
-	}
-	return path, nil
-}
-
 // builtPlugin is the plugin as built for this process.
 type builtPlugin struct {
 	path   string

@@ -17,7 +17,7 @@ import (
 
 const cliTimeout = 2 * time.Minute
 
-// CLI runs Vault's own command line with the root token, and returns what it
+// CLI runs the server's own command line with the root token, and returns what it
 // printed and its exit code.
 func (s *Server) CLI(stdin string, args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
@@ -30,24 +30,38 @@ func (s *Server) CLIAs(token, stdin string, args ...string) (stdout, stderr stri
 	ctx, cancel := context.WithTimeout(context.Background(), cliTimeout)
 	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd := exec.CommandContext(ctx, s.product.Path, args...)
 	cmd.Dir = s.dir
-	cmd.Env = s.environment("VAULT_TOKEN=" + token)
+	cmd.Env = s.environment(token)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		s.t.Fatalf("running vault: %v", err)
+		s.t.Fatalf("running %s: %v", s.product.CLI(), err)
 	}
-	s.Collect("standard error of vault "+args[0], errs.Bytes())
+	s.Collect("standard error of "+s.product.CLI()+" "+args[0], errs.Bytes())
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// Shell runs commands as a guide that is written for Vault gives them: with the
+// product's own command line on PATH, the root token, and nothing of the caller's. It
+// returns what they printed.
+func (s *Server) Shell(dir, commands string) (string, error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), cliTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-eu", "-c", s.product.Commands(commands))
+	cmd.Dir = dir
+	cmd.Env = s.environment(s.rootToken, "PATH="+s.product.OnPath(s.t)+":"+os.Getenv("PATH"))
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // StartAgent runs a Vault Agent with agent.hcl in a directory until the test
 // ends. What it prints is searched for secrets.
 func (s *Server) StartAgent(dir string) {
 	s.t.Helper()
-	s.StartProgram("the Agent", dir, nil, s.binary, "agent", "-config=agent.hcl", "-log-level=trace")
+	s.StartProgram("the Agent", dir, nil, s.product.Path, "agent", "-config=agent.hcl", "-log-level=trace")
 }
 
 // StartProgram runs a client of this server in a directory until the test ends, with
@@ -59,7 +73,7 @@ func (s *Server) StartProgram(what, dir string, env []string, command ...string)
 	//nolint:noctx // ended by the cleanup
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = dir
-	cmd.Env = s.environment(env...)
+	cmd.Env = s.environment("", env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	EndWithUs(cmd)
 	fatalIf(s.t, cmd.Start())
@@ -86,8 +100,9 @@ func (s *Server) searchProcess(pid int) {
 }
 
 // environment is what Vault's programs get to know, and nothing of the caller's.
-func (in *instance) environment(more ...string) []string {
-	return append([]string{"HOME=" + in.path("home"), "PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + in.addr}, more...)
+func (in *instance) environment(token string, more ...string) []string {
+	env := append([]string{"HOME=" + in.path("home"), "PATH=" + os.Getenv("PATH")}, in.product.Environment(in.addr, token)...)
+	return append(env, more...)
 }
 
 // lockedBuffer takes what a process prints while others read it.

@@ -208,7 +208,7 @@ func (c *Cluster) InstallPlugin(version, binary string) string {
 	sum := sha256.Sum256(raw)
 	command := PluginName + "-" + version
 	for _, node := range c.Nodes {
-		fatalIf(c.t, os.WriteFile(node.path(filepath.Join("plugins", command)), raw, 0o700)) //nolint:gosec // a program
+		fatalIf(c.t, os.WriteFile(node.path(filepath.Join("plugins", command)), raw, 0o700))
 	}
 	fatalIf(c.t, c.Leader().Root.Sys().RegisterPlugin(&api.RegisterPluginInput{
 		Name: PluginName, Type: api.PluginTypeSecrets, Command: command, SHA256: hex.EncodeToString(sum[:]), Version: version,

@@ -41,6 +41,10 @@ type Options struct {
 	Measure bool         // for benchmarks: NoRace, an ordinary log, and nothing is kept to be searched for secrets
 	Env     []string     // for the server and its plugins, NAME=value
 	Gate    *StorageGate // with the plugin that asks it before and after its writes
+
+	// Config adds to the server's configuration what a guide says, for the plugin with
+	// this checksum in a server's directory. There is no audit device but what it declares.
+	Config func(dir, pluginSHA256 string) string
 }
 
 // Server is a real Vault server, as one test sees it.
@@ -58,7 +62,7 @@ type instance struct {
 	options   Options
 	dir       string
 	addr      string
-	binary    string
+	product   *Product
 	plugin    *builtPlugin
 	rootToken string
 	unsealKey string
@@ -98,8 +102,7 @@ func newInstance(t testing.TB, o Options) *instance {
 	if o.Storage == "" {
 		o.Storage = Inmem
 	}
-	binary, err := VaultBinary()
-	fatalIf(t, err)
+	product := ServerUnderTest(t)
 	whichPlugin := buildPlugin
 	switch {
 	case o.NoRace || o.Measure:
@@ -118,7 +121,7 @@ func newInstance(t testing.TB, o Options) *instance {
 	for _, sub := range []string{"plugins", "data", "home"} {
 		fatalIf(t, os.Mkdir(filepath.Join(dir, sub), 0o700))
 	}
-	in := &instance{options: o, dir: dir, binary: binary, plugin: plugin}
+	in := &instance{options: o, dir: dir, product: product, plugin: plugin}
 	fatalIf(t, copyFile(plugin.path, filepath.Join(dir, "plugins", PluginName), 0o700))
 	fatalIf(t, in.configure())
 	fatalIf(t, in.run())
@@ -137,6 +140,11 @@ func (in *instance) configure() error {
 		storage = fmt.Sprintf(raftConfig, in.path("data"), ports[0])
 	}
 	text := fmt.Sprintf(serverConfig, storage, ports[0], ports[1], in.addr, "https://"+ports[1], in.path("plugins"))
+	if in.options.Config != nil {
+		text += in.options.Config(in.dir, in.plugin.sha256)
+	} else {
+		text += in.product.config()
+	}
 	return os.WriteFile(in.path("vault.hcl"), []byte(text), 0o600)
 }
 
@@ -168,9 +176,9 @@ func (in *instance) run() error {
 	}
 	defer func() { _ = log.Close() }() // the process has its own
 	//nolint:noctx // ended by Stop or Kill
-	cmd := exec.Command(in.binary, "server", "-config", in.path("vault.hcl"), "-log-level="+in.options.logLevel())
+	cmd := exec.Command(in.product.Path, "server", "-config", in.path("vault.hcl"), "-log-level="+in.options.logLevel())
 	cmd.Dir = in.dir
-	cmd.Env = in.environment(append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
+	cmd.Env = in.environment("", append([]string{"TMPDIR=" + os.TempDir()}, in.options.Env...)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	EndWithUs(cmd)
 	if err := cmd.Start(); err != nil {
@@ -204,7 +212,7 @@ func (s *Server) initialise() {
 	s.rootToken, s.unsealKey = answer.RootToken, answer.Keys[0]
 	s.Root = s.Client(s.rootToken)
 	s.Unseal()
-	if !s.options.NoAudit {
+	if !s.options.NoAudit && s.options.Config == nil {
 		fatalIf(s.t, s.Root.Sys().EnableAuditWithOptions("file", &api.EnableAuditOptions{
 			Type: "file", Options: map[string]string{"file_path": s.path("audit.log")},
 		}))
@@ -375,4 +383,14 @@ func fatalIf(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// AppendConfig adds to the server's configuration file, which it reads anew when it is
+// told to.
+func (s *Server) AppendConfig(text string) {
+	s.t.Helper()
+	file, err := os.OpenFile(s.path("vault.hcl"), os.O_APPEND|os.O_WRONLY, 0)
+	fatalIf(s.t, err)
+	_, err = file.WriteString("\n" + text + "\n")
+	fatalIf(s.t, errors.Join(err, file.Close()))
 }
