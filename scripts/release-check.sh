@@ -13,10 +13,12 @@ version=$(cat VERSION)
 number=${version#v}
 repo=https://github.com/c1-community/vault-plugin-c1
 
-# What a reader pastes must register this version.
-stale=$(grep -rnE -- '-(version|plugin-version|command)=[^ ]*v[0-9]+\.[0-9]+\.[0-9]+|vault-plugin-c1_[0-9]+\.[0-9]+\.[0-9]+|(^version=|download )v[0-9]+' \
-  README.md SECURITY.md docs/*.md examples | grep -vE "v?${number//./\\.}([^0-9.]|$)" || true)
-[[ -z $stale ]] || fail "another version than $version in:"$'\n'"$stale"
+# What a reader pastes must register this version; an upgrade may lead to the next one.
+IFS=.- read -r major minor _ <<<"$number"
+next=$major.$((minor + 1)).0
+stale=$(grep -rnoE -- '-(version|plugin-version|command)=[^ ]*v[0-9]+\.[0-9]+[^ ]*|vault-plugin-c1_[0-9]+\.[0-9]+\.[0-9]+|(^version=|download )v[0-9.]+|^ +(version|command) += "[^"]*v[0-9]+\.[0-9]+[^"]*"' \
+  README.md SECURITY.md docs/*.md examples | grep -vE "[v_](${number//./\\.}|${next//./\\.})(\"|$)" || true)
+[[ -z $stale ]] || fail "neither $version nor v$next in:"$'\n'"$stale"
 
 grep -qF "## [$number]" CHANGELOG.md || fail "CHANGELOG.md has no section [$number]"
 [[ -n $(scripts/release-notes.sh "$number") ]] || fail "CHANGELOG.md says nothing about $number"
