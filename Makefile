@@ -15,7 +15,7 @@ MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/con
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit server e2e e2e-clients soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
+.PHONY: help build demo dev test unit server e2e e2e-clients fuzz soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
         dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
@@ -53,6 +53,9 @@ e2e: server build ## run the end-to-end tests against the pinned Vault, or SERVE
 
 e2e-clients: bin/vault bin/consul-template bin/etcd bin/external-secrets bin/kube-apiserver bin/tofu ## follow rotations with the programs that people really run; writes the table of docs/clients.md
 	cd e2e/clients && go test -count=1 -timeout 60m . -args -write ../../docs/clients.md
+
+fuzz: ## look for input that breaks what parses it: FUZZTIME (20s) for each fuzz test
+	scripts/fuzz.sh
 
 soak: server build ## kill the leaders of a cluster 200 times under a flaky C1 (about half an hour); takes SERVER too
 	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(ON)$(GOTEST) -v -timeout 4h \
