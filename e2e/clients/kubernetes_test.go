@@ -80,7 +80,7 @@ func (c *cluster) startEtcd() (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	addresses, err := freeAddresses(2)
+	addresses, err := vaulttest.FreeAddresses(2)
 	if err != nil {
 		return "", err
 	}
@@ -107,7 +107,7 @@ func (c *cluster) startAPIServer(etcd string) error {
 	if err != nil {
 		return err
 	}
-	addresses, err := freeAddresses(1)
+	addresses, err := vaulttest.FreeAddresses(1)
 	if err != nil {
 		return err
 	}
@@ -224,21 +224,6 @@ func builtFrom(t *testing.T, path string) string {
 func lastLines(log []byte) string {
 	const most = 4 << 10
 	return string(log[max(0, len(log)-most):])
-}
-
-// freeAddresses returns loopback addresses that nobody listens on.
-func freeAddresses(n int) ([]string, error) {
-	var addresses []string
-	for range n {
-		var lc net.ListenConfig
-		l, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }() // held until all are chosen
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses, nil
 }
 
 // client returns an HTTP client that shows a certificate.

@@ -130,7 +130,7 @@ func newInstance(t testing.TB, o Options) *instance {
 
 // configure writes the server's configuration for ports that are free now.
 func (in *instance) configure() error {
-	ports, err := freePorts(2)
+	ports, err := FreeAddresses(2)
 	if err != nil {
 		return err
 	}
@@ -358,13 +358,13 @@ func copyFile(from, to string, mode os.FileMode) error {
 // FreeAddress returns a loopback address that nobody listens on.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	addresses, err := freePorts(1)
+	addresses, err := FreeAddresses(1)
 	fatalIf(t, err)
 	return addresses[0]
 }
 
-// freePorts returns loopback addresses that nobody listens on.
-func freePorts(n int) ([]string, error) {
+// FreeAddresses returns loopback addresses that nobody listens on.
+func FreeAddresses(n int) ([]string, error) {
 	var addresses []string
 	for range n {
 		var lc net.ListenConfig
