@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +17,13 @@ import (
 // makeE2E asks make for the end-to-end tests, and returns what it printed.
 func makeE2E(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "make", append([]string{"-C", "..", "--no-print-directory", "e2e"}, args...)...).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), "make", append([]string{"-C", "..", "--no-print-directory", "e2e"}, args...)...)
+	// Not what the make that runs this test was given.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(pair string) bool {
+		name, _, _ := strings.Cut(pair, "=")
+		return strings.HasPrefix(name, "MAKE") || name == "MFLAGS" || name == "SERVER"
+	})
+	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
