@@ -705,7 +705,7 @@ func profileHeap(b *testing.B, ours, theirs *heapSide) {
 	}
 	text := fmt.Sprintf("**Profile of the memory** %s after the last write, sooner than above. The engine is the build that times its calls, and KV the one of “%s”, "+
 		"since these write profiles; what the profiler itself takes is a row of its own. In MiB:\n\n%s\n\n"+
-		"The heap as of the last collection, by the function that allocated it. Ours:\n\n```\n%s\n```\n\nTheirs:\n\n```\n%s\n```",
+		"The heap as of the last collection, by the function that allocated it. Ours:\n\n```text\n%s\n```\n\nTheirs:\n\n```text\n%s\n```",
 		heapSettle, sectionReads,
 		markdownTable(1, []string{"", "ours", "theirs"},
 			row("RSS", func(h heap) float64 { return h.total }),

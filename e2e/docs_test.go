@@ -1,0 +1,225 @@
+// Copyright (c) The vault-plugin-c1 authors
+// SPDX-License-Identifier: MPL-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/hcl"
+	"github.com/hashicorp/vault/sdk/framework"
+	"github.com/hashicorp/vault/sdk/logical"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	c1 "github.com/c1-community/vault-plugin-c1"
+	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
+)
+
+// fence finds the fenced blocks of a page: what kind of block, and what is in it.
+var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```")
+
+// TestEveryBlockInTheDocsIsWhatTheEngineTakes reads each fenced block of each page. A
+// block of configuration must parse. A block of commands must be a shell's, and what it
+// asks of the engine must be a path, an operation and fields that the engine has. Many of
+// them are run besides, by the tests of their pages.
+func TestEveryBlockInTheDocsIsWhatTheEngineTakes(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../docs/*.md")
+	require.NoError(t, err)
+	examples, err := filepath.Glob("../examples/*/README.md")
+	require.NoError(t, err)
+	pages = append(append(pages, examples...), "../README.md", "../CONTRIBUTING.md", "../examples/README.md")
+
+	paths := c1.New("v0.0.0-docs").Paths
+	flags := &flagHelp{product: vaulttest.ServerUnderTest(t), text: map[string]string{}}
+	blocks, commands, asked := 0, 0, 0
+	for _, page := range pages {
+		raw, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, block := range fence.FindAllStringSubmatch(string(raw), -1) {
+			blocks++
+			where := fmt.Sprintf("%s:\n%s", page, block[2])
+			switch block[1] {
+			case "hcl":
+				_, err := hcl.Parse(block[2])
+				require.NoError(t, err, where)
+			case "yaml", "json":
+				var anything any
+				require.NoError(t, yaml.Unmarshal([]byte(block[2]), &anything), where)
+			case "text": // what a program printed
+			case "", "sh":
+				for _, argv := range vaultCommands(t, block[2], where) {
+					commands++
+					flags.requireKnown(t, argv, where)
+					if requireKnown(t, paths, argv, where) {
+						asked++
+					}
+				}
+			default:
+				t.Errorf("a block of %s, which nothing checks, in %s", block[1], where)
+			}
+		}
+	}
+	t.Logf("%d blocks on %d pages, %d commands of Vault's or OpenBao's, %d of which ask the engine", blocks, len(pages), commands, asked)
+	require.Greater(t, blocks, 50)
+	require.Greater(t, commands, 100)
+	require.Greater(t, asked, 30)
+}
+
+// flagHelp is what the command line of the server under test says of its commands.
+type flagHelp struct {
+	product *vaulttest.Product
+	text    map[string]string
+}
+
+// requireKnown says that a command has the flags that it is given.
+func (f *flagHelp) requireKnown(t *testing.T, argv []string, where string) {
+	t.Helper()
+	if f.product.IsOpenBao() {
+		return // whose command line differs where docs/openbao.md says so
+	}
+	var words []string
+	for len(words) < len(argv) && regexp.MustCompile("^[a-z]+$").MatchString(argv[len(words)]) {
+		words = argv[:len(words)+1]
+	}
+	for _, arg := range argv {
+		name, _, _ := strings.Cut(arg, "=")
+		if !strings.HasPrefix(name, "-") || name == "-" {
+			continue
+		}
+		require.Contains(t, f.of(t, words), name, "there is no such flag: %s, in %s", strings.Join(argv, " "), where)
+	}
+}
+
+func (f *flagHelp) of(t *testing.T, words []string) string {
+	t.Helper()
+	command := strings.Join(words, " ")
+	if f.text[command] == "" {
+		out, _ := exec.CommandContext(t.Context(), f.product.Path, append(append([]string{}, words...), "-h")...).CombinedOutput()
+		f.text[command] = string(out)
+	}
+	return f.text[command]
+}
+
+// vaultCommands has a shell read a block, in a place where no program but vault and bao
+// can be found, and returns the arguments of these two.
+func vaultCommands(t *testing.T, block, where string) [][]string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, os.DirFS("../examples"))) // for cd
+	script := `vault() { { for a; do printf '%s\037' "$a"; done; printf '\036'; } >&3; }; bao() { vault "$@"; }` + "\n" + typedIn(block)
+	syntax := exec.CommandContext(t.Context(), "sh", "-n")
+	syntax.Stdin = strings.NewReader(script)
+	out, err := syntax.CombinedOutput()
+	require.NoError(t, err, "%s\n%s", out, where)
+
+	reads, writes, err := os.Pipe()
+	require.NoError(t, err)
+	defer func() { _ = reads.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	shell := exec.CommandContext(ctx, "/bin/sh", "-c", script)
+	shell.Dir, shell.Env, shell.ExtraFiles = dir, []string{"PATH=/nonexistent", "HOME=" + dir}, []*os.File{writes}
+	require.NoError(t, shell.Start(), where)
+	require.NoError(t, writes.Close())
+	said, err := io.ReadAll(reads)
+	require.NoError(t, err)
+	_ = shell.Wait() // programs that are not there fail, of course
+	var commands [][]string
+	for _, command := range strings.Split(strings.TrimSuffix(string(said), "\036"), "\036") {
+		if command != "" {
+			commands = append(commands, strings.Split(strings.TrimSuffix(command, "\037"), "\037"))
+		}
+	}
+	return commands
+}
+
+// typedIn is what a reader types of a block: all of it, or what follows the prompts.
+func typedIn(block string) string {
+	if !strings.Contains("\n"+block, "\n$ ") {
+		return block
+	}
+	var typed strings.Builder
+	goesOn := false
+	for line := range strings.Lines(block) {
+		text, prompted := strings.CutPrefix(line, "$ ")
+		if prompted || goesOn {
+			typed.WriteString(text)
+			goesOn = strings.HasSuffix(strings.TrimSpace(text), `\`)
+		}
+	}
+	return typed.String()
+}
+
+// requireKnown says that what a command asks of the engine at c1/ is there, and reports
+// whether it asks anything.
+func requireKnown(t *testing.T, paths []*framework.Path, argv []string, where string) bool {
+	t.Helper()
+	var words []string
+	mount := ""
+	for _, arg := range argv {
+		switch value, isMount := strings.CutPrefix(arg, "-mount="); {
+		case isMount:
+			mount = value + "/"
+		case arg == "-" || !strings.HasPrefix(arg, "-"):
+			words = append(words, arg)
+		}
+	}
+	operations := map[string][]logical.Operation{
+		"read": {logical.ReadOperation}, "list": {logical.ListOperation}, "delete": {logical.DeleteOperation},
+		"write": {logical.UpdateOperation, logical.CreateOperation}, "patch": {logical.PatchOperation},
+		"kv get": {logical.ReadOperation}, "kv list": {logical.ListOperation}, "kv metadata": {logical.ReadOperation},
+	}
+	verb, rest := "", []string(nil)
+	switch {
+	case len(words) > 2 && words[0] == "kv": // by version 2 of its API, or for a read by version 1
+		verb, rest = "kv "+words[1], words[2:]
+		switch verb {
+		case "kv list":
+			mount += "metadata/"
+		case "kv metadata":
+			mount, rest = mount+"metadata/", rest[1:]
+		}
+	case len(words) > 1:
+		verb, rest = words[0], words[1:]
+	}
+	wanted, ours := operations[verb], false
+	path := ""
+	if len(rest) > 0 {
+		path, ours = strings.CutPrefix(mount+rest[0], "c1/")
+	}
+	if !ours || wanted == nil {
+		return false
+	}
+	asked := fmt.Sprintf("%s, in %s", strings.Join(argv, " "), where)
+	for _, p := range paths {
+		if !regexp.MustCompile("^(?:" + strings.TrimSuffix(p.Pattern, "$") + ")$").MatchString(path) {
+			continue
+		}
+		found := false
+		for _, op := range wanted {
+			found = found || p.Operations[op] != nil
+		}
+		require.True(t, found, "there is no %s of this path: %s", verb, asked)
+		for _, pair := range rest[1:] {
+			name, _, isPair := strings.Cut(pair, "=")
+			require.True(t, isPair || pair == "-" || strings.HasPrefix(pair, "@"), "%q is no field: %s", pair, asked)
+			if isPair {
+				require.Contains(t, p.Fields, name, "there is no such field: %s", asked)
+			}
+		}
+		return true
+	}
+	require.Fail(t, "there is no such path", asked)
+	return false
+}
