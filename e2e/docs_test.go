@@ -223,3 +223,54 @@ func requireKnown(t *testing.T, paths []*framework.Path, argv []string, where st
 	require.Fail(t, "there is no such path", asked)
 	return false
 }
+
+var (
+	mdLink  = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^\p{L}\p{N} _-]`) // what an anchor leaves of a heading
+)
+
+// A link to a page or to a part of one leads there.
+func TestEveryLinkInTheDocsLeadsSomewhere(t *testing.T) {
+	t.Parallel()
+	var pages []string
+	require.NoError(t, filepath.WalkDir("..", func(path string, entry os.DirEntry, err error) error {
+		if entry != nil && entry.IsDir() && (entry.Name() == "bin" || entry.Name() == ".git" || entry.Name() == "node_modules" || entry.Name() == "dist") {
+			return filepath.SkipDir
+		}
+		if err == nil && strings.HasSuffix(path, ".md") {
+			pages = append(pages, path)
+		}
+		return err
+	}))
+	links := 0
+	for _, page := range pages {
+		raw, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, found := range mdLink.FindAllStringSubmatch(fence.ReplaceAllString(string(raw), ""), -1) {
+			to, anchor, _ := strings.Cut(found[1], "#")
+			if strings.Contains(to, ":") {
+				continue // elsewhere
+			}
+			links++
+			target := page
+			if to != "" {
+				target = filepath.Join(filepath.Dir(page), to)
+			}
+			info, err := os.Stat(target)
+			require.NoError(t, err, "%s links to %s", page, found[1])
+			if anchor == "" || info.IsDir() || !strings.HasSuffix(target, ".md") {
+				continue
+			}
+			text, err := os.ReadFile(target)
+			require.NoError(t, err)
+			var anchors []string
+			for _, title := range heading.FindAllStringSubmatch(fence.ReplaceAllString(string(text), ""), -1) {
+				anchors = append(anchors, strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(strings.TrimSpace(title[1])), ""), " ", "-"))
+			}
+			require.Contains(t, anchors, anchor, "%s links to %s", page, found[1])
+		}
+	}
+	t.Logf("%d links on %d pages", links, len(pages))
+	require.Greater(t, links, 100)
+}
