@@ -274,3 +274,25 @@ func TestEveryLinkInTheDocsLeadsSomewhere(t *testing.T) {
 	t.Logf("%d links on %d pages", links, len(pages))
 	require.Greater(t, links, 100)
 }
+
+// A test that SECURITY.md names is there.
+func TestWhatIsSaidToBeShownByATestIs(t *testing.T) {
+	t.Parallel()
+	var sources strings.Builder
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			sources.Write(raw)
+		}
+	}
+	page, err := os.ReadFile("../SECURITY.md")
+	require.NoError(t, err)
+	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(string(page), -1)
+	require.Greater(t, len(names), 10)
+	for _, name := range names {
+		require.Contains(t, sources.String(), "\nfunc "+name[1]+"(", "SECURITY.md names it")
+	}
+}
