@@ -10,12 +10,14 @@ ON      := $(if $(SERVER),C1_E2E_VAULT='$(if $(filter /%,$(firstword $(SERVER)))
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/consul-template tools/dist tools/etcd tools/external-secrets tools/goreleaser \
-           tools/kube-apiserver tools/lint tools/opentofu tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/dist tools/lint tools/structure tools/vault tools/vuln
+# Those whose dependencies are gigabytes: checked where they are built, by the weekly
+# workflow and for each tag.
+LARGE   := tools/consul-template tools/etcd tools/external-secrets tools/goreleaser tools/kube-apiserver tools/opentofu
 CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit server e2e e2e-clients fuzz soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows \
+.PHONY: help build demo dev test unit server e2e e2e-clients fuzz soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-large lint-shell lint-docs lint-workflows \
         dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
@@ -70,7 +72,7 @@ bench-full: build bin/vault ## the same with more rounds and up to 100,000 bindi
 scale: ## play a year of 1,000,000 bindings; writes the tables of docs/scale.md (some minutes)
 	go test -run '^$$' -bench '^BenchmarkAYearOfAMillionBindings$$' -benchtime 1x -timeout 1h . -args -scale.write docs/scale.md
 
-lint: lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows release-check ## check code, scripts, go.mod files, workflows and docs
+lint: lint-config lint-go lint-structure lint-modules lint-large lint-shell lint-docs lint-workflows release-check ## check code, scripts, go.mod files, workflows and docs
 
 lint-config: bin/golangci-lint
 	bin/golangci-lint config verify
@@ -86,6 +88,9 @@ lint-structure:
 
 lint-modules:
 	@for m in $(MODULES); do (set -ex; cd $$m; go mod tidy -diff) || exit 1; done
+
+lint-large:
+	@for m in $(LARGE); do (set -ex; cd $$m; go mod tidy -diff) || exit 1; done
 
 lint-shell:
 	@for f in $$(git ls-files 'scripts/*.sh' .ci/run); do bash -n $$f || exit 1; done
