@@ -72,7 +72,7 @@ bench-full: build bin/vault ## the same with more rounds and up to 100,000 bindi
 scale: ## play a year of 1,000,000 bindings; writes the tables of docs/scale.md (some minutes)
 	go test -run '^$$' -bench '^BenchmarkAYearOfAMillionBindings$$' -benchtime 1x -timeout 1h . -args -scale.write docs/scale.md
 
-lint: lint-config lint-go lint-structure lint-modules lint-large lint-shell lint-docs lint-workflows release-check ## check code, scripts, go.mod files, workflows and docs
+lint: lint-config lint-go lint-structure lint-modules lint-shell lint-docs lint-workflows release-check ## check code, scripts, go.mod files, workflows and docs
 
 lint-config: bin/golangci-lint
 	bin/golangci-lint config verify
