@@ -95,7 +95,7 @@ func TestAClusterIsUpgradedNodeByNodeUnderLoad(t *testing.T) {
 		require.Equal(t, to, on(e, leader).MustRead("status").Data["version"])
 	}
 	require.Empty(t, readers.wrong, "what readers were given meanwhile")
-	requireSoakHeals(t, cluster, targets, time.Now())
+	requireSoakHeals(t, cluster, targets, upgradeOwners, time.Now())
 	rotations, failed := 0, 0
 	for _, target := range targets {
 		n, m := requireSoakOnRecord(t, target)

@@ -102,6 +102,11 @@ func build(p Program, version string, race bool) (*builtPlugin, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("building the plugin: %w\n%s", err, out)
 	}
+	return pluginAt(path)
+}
+
+// pluginAt is a plugin that was built already.
+func pluginAt(path string) (*builtPlugin, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -130,7 +135,14 @@ func (s *Server) InstallPlugin(version string) (command, sum string) {
 	s.t.Helper()
 	plugin, err := build(thePlugin, version, raceEnabled)
 	fatalIf(s.t, err)
+	return s.place(plugin, version), plugin.sha256
+}
+
+// place puts a version of the plugin beside the one that is there, and returns its
+// file's name.
+func (s *Server) place(plugin *builtPlugin, version string) (command string) {
+	s.t.Helper()
 	command = PluginName + "-" + version
 	fatalIf(s.t, copyFile(plugin.path, s.path(filepath.Join("plugins", command)), 0o700))
-	return command, plugin.sha256
+	return command
 }

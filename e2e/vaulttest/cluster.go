@@ -4,13 +4,10 @@
 package vaulttest
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -191,27 +188,27 @@ func (c *Cluster) KillLeader() *Server {
 // taken from a binary, whose own version counts then. It returns the version.
 func (c *Cluster) InstallPlugin(version, binary string) string {
 	c.t.Helper()
+	var plugin *builtPlugin
+	var err error
 	if binary == "" {
-		plugin, err := build(thePlugin, version, raceEnabled)
-		fatalIf(c.t, err)
-		binary = plugin.path
+		plugin, err = build(thePlugin, version, raceEnabled)
+	} else {
+		plugin, err = pluginAt(binary)
 	}
-	said, err := exec.CommandContext(c.t.Context(), binary, "-version").Output()
+	fatalIf(c.t, err)
+	said, err := exec.CommandContext(c.t.Context(), plugin.path, "-version").Output()
 	fatalIf(c.t, err)
 	fields := strings.Fields(string(said)) // vault-plugin-c1 VERSION (COMMIT)
 	if len(fields) < 2 || fields[0] != PluginName {
-		c.t.Fatalf("%s is no %s", binary, PluginName)
+		c.t.Fatalf("%s is no %s", plugin.path, PluginName)
 	}
 	version = fields[1]
-	raw, err := os.ReadFile(binary)
-	fatalIf(c.t, err)
-	sum := sha256.Sum256(raw)
-	command := PluginName + "-" + version
+	command := ""
 	for _, node := range c.Nodes {
-		fatalIf(c.t, os.WriteFile(node.path(filepath.Join("plugins", command)), raw, 0o700))
+		command = node.place(plugin, version)
 	}
 	fatalIf(c.t, c.Leader().Root.Sys().RegisterPlugin(&api.RegisterPluginInput{
-		Name: PluginName, Type: api.PluginTypeSecrets, Command: command, SHA256: hex.EncodeToString(sum[:]), Version: version,
+		Name: PluginName, Type: api.PluginTypeSecrets, Command: command, SHA256: plugin.sha256, Version: version,
 	}))
 	return version
 }
