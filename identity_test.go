@@ -259,8 +259,9 @@ func TestARootRotationWhoseAnswersAreLostLeavesNothingUnknown(t *testing.T) {
 				t.Parallel()
 				e, id := ownMount(t)
 				e.configureAs(id, "max_retries", 0)
-				fault.Op, fault.Times = op, 1
-				e.c1.AddFault(fault)
+				once := fault
+				once.Op, once.Times = op, 1
+				e.c1.AddFault(once)
 				_, _ = e.do(context.Background(), newRequest(logical.UpdateOperation, "config/rotate-root", nil))
 				require.LessOrEqual(t, len(e.own(id)), 2)
 				e.works()
