@@ -25,55 +25,117 @@ import (
 	"github.com/c1-community/vault-plugin-c1/e2e/vaulttest"
 )
 
-// fence finds the fenced blocks of a page: what kind of block, and what is in it.
-var fence = regexp.MustCompile("(?ms)^```(\\w*)\n(.*?)^```")
+// fence finds the fenced blocks of a page, to leave them out.
+var fence = regexp.MustCompile("(?ms)^ *```\\w*\n.*?^ *```$")
 
-// TestEveryBlockInTheDocsIsWhatTheEngineTakes reads each fenced block of each page. A
-// block of configuration must parse. A block of commands must be a shell's, and what it
-// asks of the engine must be a path, an operation and fields that the engine has. Many of
-// them are run besides, by the tests of their pages.
-func TestEveryBlockInTheDocsIsWhatTheEngineTakes(t *testing.T) {
+// pageTests says of pages which test or script runs their commands block by block.
+var pageTests = map[string]string{
+	"../docs/openbao.md":               "TestAServerThatDeclaresThePluginAndItsAuditDeviceUpgradesIt",
+	"../docs/verify.md":                "scripts/dist-check.sh",
+	"../examples/README.md":            "TestTheCommandsOfTheExamplesDo",
+	"../examples/kubernetes/README.md": "TestTheCommandsOfTheKubernetesExamplesDo",
+	"../examples/terraform/README.md":  "TestOpenTofuAppliesTheExample",
+}
+
+// TestEveryBlockInTheDocsIsRunOrChecked reads each fenced block of each page. A block of
+// configuration must parse. A block of commands must be run: with its page
+// (TestTheCommandsOfThePagesDo), by the page's own test, or by the one that a comment
+// names. A comment may also say why nothing can run it. Run or not, it must be a shell's,
+// and what it asks of the engine must be a path, an operation and fields that it has.
+func TestEveryBlockInTheDocsIsRunOrChecked(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../docs/*.md")
 	require.NoError(t, err)
 	examples, err := filepath.Glob("../examples/*/README.md")
 	require.NoError(t, err)
-	pages = append(append(pages, examples...), "../README.md", "../CONTRIBUTING.md", "../examples/README.md")
+	pages = append(append(pages, examples...), "../README.md", "../CONTRIBUTING.md", "../SECURITY.md", "../examples/README.md")
 
 	paths := c1.New("v0.0.0-docs").Paths
 	flags := &flagHelp{product: vaulttest.ServerUnderTest(t), text: map[string]string{}}
-	blocks, commands, asked := 0, 0, 0
+	tests := testSources(t)
+	executed, parsed, excused, diagrams, printed, commands, asked := 0, 0, 0, 0, 0, 0, 0
 	for _, page := range pages {
-		raw, err := os.ReadFile(page)
-		require.NoError(t, err)
-		for _, block := range fence.FindAllStringSubmatch(string(raw), -1) {
-			blocks++
-			where := fmt.Sprintf("%s:\n%s", page, block[2])
-			switch block[1] {
+		for _, b := range blocksOf(t, page) {
+			switch b.language {
 			case "hcl":
-				_, err := hcl.Parse(block[2])
-				require.NoError(t, err, where)
+				_, err := hcl.Parse(b.text)
+				require.NoError(t, err, b)
+				parsed++
+				continue
 			case "yaml", "json":
 				var anything any
-				require.NoError(t, yaml.Unmarshal([]byte(block[2]), &anything), where)
+				require.NoError(t, yaml.Unmarshal([]byte(b.text), &anything), b)
+				parsed++
+				continue
+			case "mermaid": // which e2e/clients has Mermaid read
+				diagrams++
+				continue
 			case "text": // what a program printed
-			case "", "sh":
-				for _, argv := range vaultCommands(t, block[2], where) {
-					commands++
-					flags.requireKnown(t, argv, where)
-					if requireKnown(t, paths, argv, where) {
-						asked++
-					}
+				printed++
+				continue
+			}
+			require.True(t, b.areCommands(), "nothing checks a block of %s: %s", b.language, b)
+			reason, isExcused := strings.CutPrefix(b.comment, "not run: ")
+			if isExcused {
+				require.NotEmpty(t, reason, b)
+				t.Logf("not run: %s:%d: %s", b.page, b.line, reason)
+				excused++
+			} else {
+				requireRun(t, tests, b)
+				executed++
+			}
+			for _, argv := range vaultCommands(t, b.text, b.String()) {
+				commands++
+				flags.requireKnown(t, argv, b.String())
+				if requireKnown(t, paths, argv, b.String()) {
+					asked++
 				}
-			default:
-				t.Errorf("a block of %s, which nothing checks, in %s", block[1], where)
 			}
 		}
 	}
-	t.Logf("%d blocks on %d pages, %d commands of Vault's or OpenBao's, %d of which ask the engine", blocks, len(pages), commands, asked)
-	require.Greater(t, blocks, 50)
-	require.Greater(t, commands, 100)
-	require.Greater(t, asked, 30)
+	t.Logf("on %d pages %d blocks of commands are executed and %d excused, %d of configuration are parsed, %d are diagrams, %d are what a program printed; %d commands are Vault's or OpenBao's, %d of which ask the engine",
+		len(pages), executed, excused, parsed, diagrams, printed, commands, asked)
+	require.Greater(t, executed, 60)
+	require.Less(t, excused, 15)
+	require.Greater(t, commands, 130)
+	require.Greater(t, asked, 60)
+}
+
+// requireRun says that a block is run: as its comment says, as a table says for its
+// page, or with its page.
+func requireRun(t *testing.T, tests string, b block) {
+	t.Helper()
+	name, byComment := strings.CutPrefix(b.comment, "run by ")
+	if !byComment {
+		require.Empty(t, b.comment, "a comment above commands says \"run by TestX\" or \"not run: why\": %s", b)
+		if pageRuns[b.page] != nil {
+			return
+		}
+		name = pageTests[b.page]
+		require.NotEmpty(t, name, "nothing runs this: say what does, or why nothing can: %s", b)
+	}
+	if strings.HasPrefix(name, "scripts/") {
+		require.FileExists(t, filepath.Join("..", name), b)
+		return
+	}
+	require.True(t, strings.Contains(tests, "\nfunc "+name+"("), "there is no %s, which should run %s", name, b)
+}
+
+// testSources are the sources of all tests.
+func testSources(t *testing.T) string {
+	t.Helper()
+	var sources strings.Builder
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go", "clients/*_test.go", "../tools/*/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files, pattern)
+		for _, file := range files {
+			raw, err := os.ReadFile(file)
+			require.NoError(t, err)
+			sources.Write(raw)
+		}
+	}
+	return sources.String()
 }
 
 // flagHelp is what the command line of the server under test says of its commands.
@@ -275,24 +337,15 @@ func TestEveryLinkInTheDocsLeadsSomewhere(t *testing.T) {
 	require.Greater(t, links, 100)
 }
 
-// A test that SECURITY.md names is there.
+// A test that the threat model names is there.
 func TestWhatIsSaidToBeShownByATestIs(t *testing.T) {
 	t.Parallel()
-	var sources strings.Builder
-	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go"} {
-		files, err := filepath.Glob(pattern)
-		require.NoError(t, err)
-		for _, file := range files {
-			raw, err := os.ReadFile(file)
-			require.NoError(t, err)
-			sources.Write(raw)
-		}
-	}
-	page, err := os.ReadFile("../SECURITY.md")
+	tests := testSources(t)
+	page, err := os.ReadFile("../docs/threat-model.md")
 	require.NoError(t, err)
 	names := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(string(page), -1)
-	require.Greater(t, len(names), 10)
+	require.Greater(t, len(names), 35)
 	for _, name := range names {
-		require.Contains(t, sources.String(), "\nfunc "+name[1]+"(", "SECURITY.md names it")
+		require.True(t, strings.Contains(tests, "\nfunc "+name[1]+"("), "there is no %s, which the threat model names", name[1])
 	}
 }

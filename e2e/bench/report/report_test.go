@@ -133,7 +133,7 @@ const wantMarkdown = `## The machine, the versions, the commands
 | Vault | Vault v1 |
 | kv | v0.1.0 |
 
-` + "```\nmake bench-full\n```" + `
+` + "<!-- not run: it measures for minutes -->\n```\nmake bench-full\n```" + `
 
 ## Summary
 
