@@ -5,6 +5,7 @@ package clients
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,14 +64,20 @@ func followByNode(t *testing.T, name, needs string, how func(*story) (path strin
 // nodeModules is a directory with the packages that the example needs.
 func nodeModules(t *testing.T) string {
 	t.Helper()
+	requireNode(t)
+	dir, err := installNodeModules()
+	require.NoError(t, err)
+	return dir
+}
+
+// requireNode skips a test where Node.js is not installed.
+func requireNode(t *testing.T) {
+	t.Helper()
 	for _, program := range []string{"npm", "node"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skipf("there is no %s", program)
 		}
 	}
-	dir, err := installNodeModules()
-	require.NoError(t, err)
-	return dir
 }
 
 // nodeVaultVersion is that of the package which was installed.
@@ -85,28 +92,26 @@ func nodeVaultVersion(t *testing.T, dir string) string {
 
 // installNodeModules does once what the README of the examples says, and returns a
 // directory with node_modules.
-var installNodeModules = sync.OnceValues(func() (string, error) {
+var installNodeModules = sync.OnceValues(func() (string, error) { return installPackages(nodeExample) })
+
+// installPackages copies the files of a Node.js program to a directory that is removed in
+// the end, installs there what its package-lock.json says, and returns it.
+func installPackages(program string) (string, error) {
 	dir, err := os.MkdirTemp("", "c1-node-")
 	if err != nil {
 		return "", err
 	}
 	vaulttest.OnExit(func() { _ = os.RemoveAll(dir) })
-	for _, name := range []string{"package.json", "package-lock.json"} {
-		content, err := os.ReadFile(filepath.Join(nodeExample, name))
-		if err != nil {
-			return "", err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			return "", err
-		}
+	if err := os.CopyFS(dir, os.DirFS(program)); err != nil {
+		return "", err
 	}
-	cmd := exec.Command("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+	cmd := exec.CommandContext(context.Background(), "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("npm ci: %w\n%s", err, out)
 	}
 	return dir, nil
-})
+}
 
 // What no story has: a token that ends, a Vault that does not answer, a connector that
 // ends by itself.
