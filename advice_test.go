@@ -73,10 +73,12 @@ func TestEveryDurationThatWeAdviseIsTaken(t *testing.T) {
 	e := configured(t)
 	e.bindDecoy("bait", c1test.KindAccessToken)
 	e.scheduled("hr", "skip_initial_rotation", true, "rotation_period", "9000h")
-	other := e.c1.NewConnector("other")
+	crm, other := e.c1.NewConnector("crm"), e.c1.NewConnector("other")
+	e.must(logical.CreateOperation, "connectors/crm", fields("app_id", crm.AppID, "connector_id", crm.ConnectorID, "rotate_on", "schedule",
+		"skip_initial_rotation", true, "rotation_period", "9000h")) // of its own, since a short period bounds grace_period
 	e.must(logical.CreateOperation, "connectors/leased", fields("app_id", other.AppID, "connector_id", other.ConnectorID, "rotate_on", "read"))
 	paths := map[string]string{
-		"rotation_period": "connectors/hr", "grace_period": "connectors/hr", "cooldown": "connectors/leased", "ttl": "connectors/leased",
+		"rotation_period": "connectors/hr", "grace_period": "connectors/crm", "cooldown": "connectors/leased", "ttl": "connectors/leased",
 		"max_ttl": "connectors/leased", "check_period": "decoys/bait", "drift_check_period": "config", "request_timeout": "config",
 	}
 	found := 0

@@ -22,12 +22,6 @@ import (
 const maxListed = 100
 
 func (b *backend) pathsStatus() []*framework.Path {
-	count := func(description string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: framework.TypeInt, Required: true, Description: description}
-	}
-	text := func(description string) *framework.FieldSchema {
-		return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: description}
-	}
 	return []*framework.Path{{
 		Pattern: "status$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -41,37 +35,7 @@ func (b *backend) pathsStatus() []*framework.Path {
 				ForwardPerformanceStandby: true,
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "Health, counts, and what needs a person.",
-					Fields: map[string]*framework.FieldSchema{
-						"healthy":             {Type: framework.TypeBool, Required: true, Description: "Configured, and nothing is wrong."},
-						"configured":          {Type: framework.TypeBool, Required: true, Description: "Whether config was written."},
-						"version":             text("Version of the plugin."),
-						"tenant":              text("URL of the tenant."),
-						"bindings":            count("Bindings of this mount."),
-						"ready":               count("Bindings that nothing is wrong with."),
-						"ambiguous":           count("Targets with a rotation of unknown outcome."),
-						"failing":             count("Targets whose scheduled rotation does not succeed."),
-						"drifted":             count("Targets for which C1 holds something other than what was vended."),
-						"retiring":            count("Targets with a credential that could not be ended yet."),
-						"paused":              count("Targets that the clock does not rotate, because somebody has paused them. They count as healthy."),
-						"rotating":            count("Targets with a rotation that began within the last minutes and is open."),
-						"overdue":             count("Targets whose time has passed more than 10 s ago and that were not looked at yet."),
-						"oldest_overdue":      text("Since when the oldest of them waits, RFC 3339; empty when there is none."),
-						"next_due":            text("When something is to be done next, RFC 3339, exact within a minute; empty when nothing is planned."),
-						"paused_until":        text("While C1 is out of reach, when the next try is, RFC 3339; else empty."),
-						"paused_reason":       text("Why everything that is due waits; else empty."),
-						"attention":           {Type: framework.TypeSlice, Required: true, Description: "What needs a person: kind, IDs, binding, reason, detail, and credential_ids that wait to be ended; at most 100 per reason."},
-						"watermark":           text("Minute up to which due targets were looked at, RFC 3339."),
-						"breaker":             text("closed, half-open or open; empty before the first call to C1."),
-						"last_success":        text("Last answer from C1, RFC 3339; empty before the first."),
-						"latency_ms":          {Type: framework.TypeInt64, Required: true, Description: "Duration of that answer in milliseconds."},
-						"token_expires_at":    text("End of the access token in use, RFC 3339; empty without one and for a static one."),
-						"clock_offset_ms":     {Type: framework.TypeInt64, Required: true, Description: "C1's clock minus this machine's, in milliseconds, when it matters."},
-						"token_mints":         {Type: framework.TypeInt64, Required: true, Description: "Access tokens fetched since the client was built."},
-						"identity_expires_at": text("When the mount's own credential expires at C1, RFC 3339; empty if it does not, or if that is not known."),
-						"next_root_rotation":  text("When it is replaced by the clock, RFC 3339; empty if nobody but a person replaces it."),
-						"identity_warning":    text("From 14 days before it expires: when, and what to do; else empty."),
-						"note":                text("Empty, or why the lists above are incomplete."),
-					},
+					Fields:      statusFields(),
 				}}},
 			},
 		},
@@ -82,6 +46,47 @@ reason means and what to do. A node that has not called C1 since it started
 shows no connection yet.
 `,
 	}}
+}
+
+// statusFields are those of an answer.
+func statusFields() map[string]*framework.FieldSchema {
+	count := func(description string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeInt, Required: true, Description: description}
+	}
+	text := func(description string) *framework.FieldSchema {
+		return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: description}
+	}
+	return map[string]*framework.FieldSchema{
+		"healthy":             {Type: framework.TypeBool, Required: true, Description: "Configured, and nothing is wrong."},
+		"configured":          {Type: framework.TypeBool, Required: true, Description: "Whether config was written."},
+		"version":             text("Version of the plugin."),
+		"tenant":              text("URL of the tenant."),
+		"bindings":            count("Bindings of this mount."),
+		"ready":               count("Bindings that nothing is wrong with."),
+		"ambiguous":           count("Targets with a rotation of unknown outcome."),
+		"failing":             count("Targets whose scheduled rotation does not succeed."),
+		"drifted":             count("Targets for which C1 holds something other than what was vended."),
+		"retiring":            count("Targets with a credential that could not be ended yet."),
+		"paused":              count("Targets that the clock does not rotate, because somebody has paused them. They count as healthy."),
+		"rotating":            count("Targets with a rotation that began within the last minutes and is open."),
+		"overdue":             count("Targets whose time has passed more than 10 s ago and that were not looked at yet."),
+		"oldest_overdue":      text("Since when the oldest of them waits, RFC 3339; empty when there is none."),
+		"next_due":            text("When something is to be done next, RFC 3339, exact within a minute; empty when nothing is planned."),
+		"paused_until":        text("While C1 is out of reach, when the next try is, RFC 3339; else empty."),
+		"paused_reason":       text("Why everything that is due waits; else empty."),
+		"attention":           {Type: framework.TypeSlice, Required: true, Description: "What needs a person: kind, IDs, binding, reason, detail, and credential_ids that wait to be ended; at most 100 per reason."},
+		"watermark":           text("Minute up to which due targets were looked at, RFC 3339."),
+		"breaker":             text("closed, half-open or open; empty before the first call to C1."),
+		"last_success":        text("Last answer from C1, RFC 3339; empty before the first."),
+		"latency_ms":          {Type: framework.TypeInt64, Required: true, Description: "Duration of that answer in milliseconds."},
+		"token_expires_at":    text("End of the access token in use, RFC 3339; empty without one and for a static one."),
+		"clock_offset_ms":     {Type: framework.TypeInt64, Required: true, Description: "C1's clock minus this machine's, in milliseconds, when it matters."},
+		"token_mints":         {Type: framework.TypeInt64, Required: true, Description: "Access tokens fetched since the client was built."},
+		"identity_expires_at": text("When the mount's own credential expires at C1, RFC 3339; empty if it does not, or if that is not known."),
+		"next_root_rotation":  text("When it is replaced by the clock, RFC 3339; empty if nobody but a person replaces it."),
+		"identity_warning":    text("From 14 days before it expires: when, and what to do; else empty."),
+		"note":                text("Empty, or why the lists above are incomplete."),
+	}
 }
 
 func (b *backend) readStatus(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

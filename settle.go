@@ -223,6 +223,12 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		})
 	})
 	t.shared.finish(t.ref, shared, t.state, bind, err)
+	return t.afterRotation(state, failed, out, err)
+}
+
+// afterRotation says what becomes of a turn whose rotation by the clock has ended: before
+// it the target's state was the one given, and failed is that of one that did not succeed.
+func (t *turn) afterRotation(before *target.State, failed func(*target.State, error) *target.State, out *settled, err error) (*target.State, verdict, error) {
 	var u *userError
 	switch {
 	case err == nil:
@@ -233,11 +239,11 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		return failed(t.state, err), wait, nil
 	case c1api.AsError(err) != nil:
 		out.asked(err)
-		return t.state, wait, nil // what C1 said is told in out; the state is stored
+		return t.state, wait, nil //nolint:nilerr // what C1 said is told in out; the state is stored
 	case errors.As(err, &u) && u.recorded:
 		return t.state, wait, nil
 	case errors.As(err, &u) && u.status == http.StatusTooManyRequests:
-		return failed(state, err), wait, nil // before C1 was asked
+		return failed(before, err), wait, nil // before C1 was asked
 	default:
 		return nil, wait, err // storage
 	}
