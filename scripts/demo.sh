@@ -195,7 +195,13 @@ shows '^lease_id'
 shows '^version +1$'
 secret client_secret connector-secret
 client_id=$(field client_id)
+lease_id=$(field lease_id)
 run "$login -client-id '$client_id' -secret-file connector-secret"
+
+bold "The lease ends, and with it exactly that credential at C1"
+run "$cli lease revoke -sync $lease_id"
+refused "$login -client-id '$client_id' -secret-file connector-secret"
+shows 'login failed'
 
 bold "Wrapped: whoever carries it sees a token that opens it once"
 run "VAULT_TOKEN=\$(cat app-token) $cli read -wrap-ttl=60s c1/connector-creds/github"
@@ -205,14 +211,8 @@ run "VAULT_TOKEN=\$(cat wrapping-token) $cli unwrap"
 shows '^version +2$'
 secret client_secret connector-secret
 client_id=$(field client_id)
-lease_id=$(field lease_id)
 refused "VAULT_TOKEN=\$(cat wrapping-token) $cli unwrap"
-
-bold "The lease ends, and with it exactly that credential at C1"
 run "$login -client-id '$client_id' -secret-file connector-secret"
-run "$cli lease revoke -sync $lease_id"
-refused "$login -client-id '$client_id' -secret-file connector-secret"
-shows 'login failed'
 
 bold "On a schedule: Vault keeps the credential, and any number of readers get the same one"
 run "$cli write c1/connectors/github rotate_on=schedule rotation_period=24h grace_period=1h"
