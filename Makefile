@@ -10,14 +10,14 @@ ON      := $(if $(SERVER),C1_E2E_VAULT='$(if $(filter /%,$(firstword $(SERVER)))
 BENCH   := cd e2e/bench && go test . -run '^$$' -bench . -benchtime 1x -timeout 3h
 
 # Every Go module of the repository, and those that hold code.
-MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/dist tools/lint tools/structure tools/vault tools/vuln
+MODULES := . e2e e2e/bench e2e/clients e2e/monitoring tools/actionlint tools/dist tools/lint tools/record tools/structure tools/vault tools/vuln
 # Those whose dependencies are gigabytes: checked where they are built, by the weekly
 # workflow and for each tag.
 LARGE   := tools/consul-template tools/etcd tools/external-secrets tools/goreleaser tools/kube-apiserver tools/opentofu
-CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/structure
+CODE    := . e2e e2e/bench e2e/clients e2e/monitoring tools/dist tools/record tools/structure
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo dev test unit server e2e e2e-clients fuzz soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-large lint-shell lint-docs lint-workflows \
+.PHONY: help build demo recording dev test unit server e2e e2e-clients fuzz soak bench bench-full scale lint lint-config lint-go lint-structure lint-modules lint-large lint-shell lint-docs lint-workflows \
         dist dist-check release-check vuln fmt structure cover docs clean
 
 help: ## list the commands
@@ -30,6 +30,11 @@ build: ## build bin/vault-plugin-c1 and bin/c1-emulator
 demo: build ## walk through the whole story on an emulated C1 and a real Vault or OpenBao: VAULT_BIN, else from PATH, else built
 	scripts/demo.sh
 
+recording: build bin/vault ## draw docs/demo.svg from what the demo prints, with the pinned Vault
+	VAULT_BIN=bin/vault scripts/demo.sh >bin/demo.txt
+	go run -C tools/record . <bin/demo.txt >bin/demo.svg
+	mv bin/demo.svg docs/demo.svg
+
 dev: build ## start what the demo sets up, leave it running and print how to use it
 	scripts/demo.sh -dev
 
@@ -39,6 +44,7 @@ unit: ## run the unit tests, and random histories by the thousand
 	$(GOTEST) ./...
 	cd e2e/bench && $(GOTEST) ./report
 	cd tools/structure && $(GOTEST) .
+	cd tools/record && $(GOTEST) .
 	cd tools/dist && $(GOTEST) .
 	@# The race detector makes a history twenty times dearer.
 	go test -count=1 -run '^TestNoHistoryLosesACredential$$' .
