@@ -18,6 +18,7 @@ import (
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const backendHelp = `
@@ -49,6 +50,7 @@ type backend struct {
 	node    *node
 	store   *store.Store
 	tally   *tally
+	kinds   map[target.Kind]kind
 
 	sessions sessionCache
 	locks    keyedLocks
@@ -87,7 +89,9 @@ func newBackend(version string, s seams) *backend {
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
 	}
-	b := &backend{seams: s, version: version, tally: newTally()}
+	b := &backend{seams: s, version: version, tally: newTally(), kinds: map[target.Kind]kind{
+		target.Connector: connectorKind{}, target.Decoy: decoyKind{}, target.Identity: identityKind{},
+	}}
 	b.life, b.end = context.WithCancel(context.Background())
 	b.replan.wanted.Store(true) // the process before may have died while it was at it
 	b.Backend = &framework.Backend{

@@ -400,7 +400,7 @@ func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
 
 // verifyTarget looks the target up at C1 before its binding is stored.
 func (b *backend) verifyTarget(ctx context.Context, s *session, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
-	decoy, warning, err = s.lookUp(ctx, ref)
+	decoy, warning, err = b.lookUpTarget(ctx, s, ref)
 	if err != nil {
 		e := fromC1(err)
 		return nil, "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)

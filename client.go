@@ -138,13 +138,7 @@ func (b *backend) newClient(cfg *config) (*c1api.Client, error) {
 func (b *backend) revokeAtC1(ctx context.Context, s *session, ref target.Ref, credentialID string) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	var why string
-	var err error
-	if ref.Kind == target.Identity {
-		why, err = b.endOwn(ctx, s, credentialID)
-	} else {
-		why, err = s.client.EndConnectorCredential(ctx, ref.AppID, ref.ConnectorID, credentialID)
-	}
+	why, err := b.kindOf(ref).end(ctx, b, s, ref, credentialID)
 	if err == nil {
 		b.Logger().Debug("a credential has ended", "target", ref.String(), "credential_id", credentialID, "evidence", why)
 	}

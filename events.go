@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
@@ -54,6 +55,30 @@ func (t *turn) announce(ctx context.Context, r *target.Record) {
 		"version", fmt.Sprint(r.Version),
 		"fingerprint_sha256", r.Fingerprint,
 	)
+}
+
+// noteDecoy takes what C1 says of a decoy into the state. That it was used is sent as
+// an event, at least once.
+func (t *turn) noteDecoy(ctx context.Context, state *target.State, decoy *c1api.Decoy) *target.State {
+	if decoy == nil {
+		return state
+	}
+	next, used := state.Shown(t.now(), target.DecoyState{LastUsedAt: decoy.LastUsedAt, Disabled: decoy.Disabled})
+	if !used {
+		return next
+	}
+	t.Logger().Warn("a decoy was used", "target", t.ref.String(), "binding", next.Binding, "last_used_at", rfc3339(decoy.LastUsedAt))
+	bindings, _ := pathsOf(t.ref.Kind)
+	t.sendEvent(ctx, "decoy-used",
+		logical.EventMetadataModified, "true",
+		logical.EventMetadataOperation, "check",
+		logical.EventMetadataPath, bindings+"/"+next.Binding,
+		logical.EventMetadataDataPath, bindings+"/"+next.Binding,
+		"name", next.Binding,
+		"decoy_id", t.ref.DecoyID,
+		"last_used_at", rfc3339(decoy.LastUsedAt),
+	)
+	return next
 }
 
 // sendEvent sends an event of type c1/<name>, for which nobody waits. A lost

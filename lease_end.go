@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -52,29 +51,7 @@ func (b *backend) endLeased(ctx context.Context, l *lease) error {
 	if err := s.serves(l.Tenant); err != nil {
 		return err
 	}
-	if l.Ref.Kind == target.Decoy {
-		lost := true
-		err := b.change(ctx, l.Ref, func(t *turn) (*target.State, error) {
-			lost = false
-			if err := t.endCopy(ctx, l.Version); err != nil {
-				return t.state, err
-			}
-			return t.retired(ctx, t.state, endings{l.Version: nil}), nil
-		})
-		if err == nil && lost {
-			err = errors.New("there is no state of its target any more")
-		}
-		return err
-	}
-	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
-		return err
-	}
-	// The credential is gone whatever happens here: its planned retirement
-	// finds a 404 if this is not stored.
-	if err := b.recordEndings(ctx, l.Ref, endings{l.Version: nil}); err != nil {
-		b.Logger().Warn("could not record the end of a credential", "target", l.Ref.String(), "version", l.Version, "error", err)
-	}
-	return nil
+	return b.kindOf(l.Ref).endLeased(ctx, b, s, l)
 }
 
 // planEnd leaves the end of a credential to settle, from now on.

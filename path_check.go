@@ -248,7 +248,7 @@ func (c *checkup) checkBinding(ctx context.Context, s *session, k target.Kind, p
 	if limit := c.System().MaxLeaseTTL(); max(bind.TTL, bind.MaxTTL) > limit {
 		c.note(severityWarning, path, "tune max_lease_ttl of the mount, or shorten ttl and max_ttl", "ttl or max_ttl is longer than the mount's maximum of %s, which applies", limit)
 	}
-	decoy, warning, err := s.lookUp(c1api.Background(ctx, 0), bind.Ref)
+	decoy, warning, err := c.lookUpTarget(c1api.Background(ctx, 0), s, bind.Ref)
 	switch {
 	case concernsAll(err):
 		c.note(severityError, "C1", "see the finding, and check again", "%s", fromC1(err).message)

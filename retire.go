@@ -15,7 +15,7 @@ import (
 // endings is what became of retirements, by version.
 type endings map[int]error
 
-// retireCredentials revokes what is due of a connector. C1 is called without
+// retireCredentials revokes what is due of a connector or the identity. C1 is called without
 // the target's turn: revoking one credential does not disturb the rotation of
 // another, and a slow C1 must not hold up readers.
 func (b *backend) retireCredentials(ctx context.Context, t *target.State, out *settled) error {
@@ -54,6 +54,30 @@ func (b *backend) retireCredentials(ctx context.Context, t *target.State, out *s
 	return b.recordEndings(ctx, t.Ref, ended)
 }
 
+// endedByID is what connectors and the identity have in common: C1 ends a credential by its ID,
+// which disturbs no rotation, so it takes no turn.
+type endedByID struct{}
+
+func (endedByID) canBeSeen(state *target.State) bool { return state.CurrentAlive() }
+
+func (endedByID) retireInTurn(context.Context, *turn, *settled) error { return nil }
+
+func (endedByID) retire(ctx context.Context, b *backend, state *target.State, out *settled) error {
+	return b.retireCredentials(ctx, state, out)
+}
+
+func (endedByID) endLeased(ctx context.Context, b *backend, s *session, l *lease) error {
+	if err := b.revokeAtC1(ctx, s, l.Ref, l.CredentialID); err != nil {
+		return err
+	}
+	// The credential is gone whatever happens here: its planned retirement
+	// finds a 404 if this is not stored.
+	if err := b.recordEndings(ctx, l.Ref, endings{l.Version: nil}); err != nil {
+		b.Logger().Warn("could not record the end of a credential", "target", l.Ref.String(), "version", l.Version, "error", err)
+	}
+	return nil
+}
+
 // recordEndings stores what became of retirements.
 func (b *backend) recordEndings(ctx context.Context, ref target.Ref, ended endings) error {
 	return b.change(ctx, ref, func(t *turn) (*target.State, error) { return t.retired(ctx, t.state, ended), nil })
@@ -84,59 +108,6 @@ func (t *turn) retired(ctx context.Context, next *target.State, ended endings) *
 		}
 	}
 	return next
-}
-
-// retireCopies ends what is due of a decoy: the vended copy goes dead by a rotation
-// whose material nobody is given, unless it is dead already.
-func (t *turn) retireCopies(ctx context.Context, out *settled) error {
-	ended := endings{}
-	for _, r := range t.state.DueEnds(t.now()) {
-		err := t.endCopy(ctx, r.Version)
-		ended[r.Version] = err
-		out.asked(err)
-		out.next = time.Time{}
-	}
-	if len(ended) == 0 {
-		return nil
-	}
-	return t.save(ctx, t.retired(ctx, t.state, ended))
-}
-
-// endCopy makes a vended copy of a decoy dead, if it is still the current one.
-func (t *turn) endCopy(ctx context.Context, version int) error {
-	if t.state.Version != version {
-		return nil
-	}
-	s, err := t.session(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.serves(t.state.Tenant); err != nil {
-		return err
-	}
-	look, cancel := s.bound(ctx)
-	defer cancel()
-	found, err := s.client.DecoyExistence(look, t.ref.DecoyID)
-	if err != nil {
-		return err
-	}
-	t.state = t.noteDecoy(ctx, t.state, found.Decoy)
-	vended := "" // of a state that was lost nobody knows, so the copy counts as alive
-	if t.state.Current != nil {
-		vended = t.state.Current.Fingerprint
-	}
-	if found.Gone || target.Differs(found.Decoy.FingerprintSHA256, vended) {
-		return nil
-	}
-	o := &order{session: s, origin: target.Origin{Reason: target.ReasonLeaseEnd}, outcome: target.OutcomeDiscarded}
-	if o.bind, err = t.boundAs(ctx, t.ref, t.state.Binding); err != nil {
-		return err
-	}
-	if o.keeps() {
-		o.outcome = target.OutcomeStored
-	}
-	_, err = t.rotate(context.WithoutCancel(ctx), o)
-	return err
 }
 
 // disableTimeout bounds how long a mount that is being disabled tries to end
@@ -203,17 +174,14 @@ func (b *backend) endTarget(ctx context.Context, ref target.Ref, out *settled, w
 	var hastened *target.State
 	err := b.change(ctx, ref, func(t *turn) (*target.State, error) {
 		hastened = t.state.Hastened(t.now(), which)
-		if ref.Kind != target.Decoy {
-			return hastened, nil
-		}
 		if err := t.save(ctx, hastened); err != nil {
 			return nil, err
 		}
-		err := t.retireCopies(ctx, out)
+		err := b.kindOf(ref).retireInTurn(ctx, t, out)
 		return t.state, err
 	})
-	if err != nil || hastened == nil || ref.Kind == target.Decoy {
+	if err != nil || hastened == nil {
 		return err
 	}
-	return b.retireCredentials(ctx, hastened, out)
+	return b.kindOf(ref).retire(ctx, b, hastened, out)
 }

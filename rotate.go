@@ -72,7 +72,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 	}
 	call, cancel := o.session.bound(context.WithoutCancel(ctx))
 	defer cancel()
-	m, err := t.callC1(call, o)
+	m, err := t.kindOf(t.ref).rotate(call, t, o)
 	open := t.joined(o)
 	var useless *userError // what C1 made
 	switch {
@@ -108,27 +108,6 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: what was minted is being ended")
 	}
 	return m, nil
-}
-
-// callC1 rotates and turns the answer into material, for any kind.
-func (t *turn) callC1(ctx context.Context, o *order) (*material, error) {
-	client, ref := o.session.client, t.ref
-	switch ref.Kind {
-	case target.Identity:
-		return t.makeIdentity(ctx, o)
-	case target.Decoy:
-		decoy, m, err := client.RotateDecoy(ctx, ref.DecoyID)
-		if err != nil {
-			return nil, err
-		}
-		return decoyMaterial(ref, decoy, m), nil
-	default:
-		c, err := client.RotateConnectorCredential(ctx, ref.AppID, ref.ConnectorID)
-		if err != nil {
-			return nil, err
-		}
-		return connectorMaterial(ref, c), nil
-	}
 }
 
 // refuseRepeat recognises a request that Vault re-sent after a plugin died: it
@@ -277,29 +256,17 @@ func (t *turn) refused(ctx context.Context, o *order, before *target.State, aske
 	if err := t.storeOutcome(ctx, next); err != nil {
 		t.Logger().Error("could not record a failed rotation; it shows as ambiguous until settled", "target", t.ref.String(), "error", err)
 	}
-	if t.ref.Kind == target.Identity {
-		return notRotated(cause)
-	}
-	return fromC1(cause)
+	return t.kindOf(t.ref).refusal(cause)
 }
 
 // outcomeUnknown leaves the attempt open, marks it, and tells the caller.
 func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State, cause error) error {
-	heals, commitBy := "rotating again settles it", open.Attempt.CommitBy
-	switch {
-	case t.ref.Kind == target.Identity:
-		heals = "the credential before stays in use, and C1 is asked at " + rfc3339(commitBy) + " for what it made, to end it"
-	case o.keeps() && open.Paused != nil:
-		heals = "rotating again settles it, which the clock, being paused, does not do"
-	case o.keeps():
-		heals = "it is rotated again at " + rfc3339(commitBy) + ", or sooner if somebody asks for it"
-	}
 	t.announce(ctx, &target.Record{
 		Origin: open.Attempt.Origin, Outcome: target.AttentionAmbiguous, FinishedAt: t.now(), Error: cause.Error(),
 	})
 	t.leaveOpen(ctx, o, open, cause.Error())
 	return failWith(statusOutcomeUnknown,
-		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.ref, cause, heals).because(cause)
+		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.ref, cause, t.kindOf(t.ref).heals(open, o.keeps())).because(cause)
 }
 
 // leaveOpen stores why the outcome of an attempt is unknown, and has somebody look once
@@ -354,12 +321,13 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 // likely still holds the open attempt, so the target shows as ambiguous.
 func (t *turn) abandon(ctx context.Context, o *order, next *target.State) {
 	next = next.Undelivered(t.now())
-	if t.ref.Kind == target.Connector {
-		if err := t.revokeAtC1(context.WithoutCancel(ctx), o.session, t.ref, next.Current.CredentialID); err != nil {
-			t.Logger().Error("a credential that could not be stored could not be ended either; end it at C1",
-				"target", t.ref.String(), "credential_id", next.Current.CredentialID, "error", err)
-			return
-		}
+	ended, err := t.kindOf(t.ref).endUnused(context.WithoutCancel(ctx), t, o.session, next.Current.CredentialID)
+	if err != nil {
+		t.Logger().Error("a credential that could not be stored could not be ended either; end it at C1",
+			"target", t.ref.String(), "credential_id", next.Current.CredentialID, "error", err)
+		return
+	}
+	if ended {
 		next = next.Retired(t.now(), next.Version, nil)
 	}
 	_ = t.storeOutcome(ctx, next)
@@ -371,8 +339,8 @@ func (t *turn) undelivered(ctx context.Context, s *session, before *target.Recor
 	ctx = context.WithoutCancel(ctx)
 	next := t.state.Undelivered(t.now())
 	t.announce(ctx, next.Newest)
-	if t.ref.Kind == target.Connector {
-		err := t.revokeAtC1(ctx, s, t.ref, next.Current.CredentialID)
+	ended, err := t.kindOf(t.ref).endUnused(ctx, t, s, next.Current.CredentialID)
+	if ended || err != nil {
 		next = next.Retired(t.now(), next.Version, err)
 	}
 	if err := t.save(ctx, next.Folded(before)); err != nil {

@@ -49,8 +49,8 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 	var state *target.State
 	var bind *binding
 	err := b.safely(ref, func() error {
-		if ref.Kind == target.Identity {
-			unlock, err := b.locks.lock(ctx, configKey)
+		if key := b.kindOf(ref).alsoLocks(); key != "" {
+			unlock, err := b.locks.lock(ctx, key)
 			if err != nil {
 				return err
 			}
@@ -96,7 +96,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 // rotateShared is the rotation itself, for a caller as for the clock. Whoever has the
 // turn finishes it.
 func (t *turn) rotateShared(ctx context.Context, o *order) error {
-	if err := t.prepareIdentity(ctx, o); err != nil {
+	if err := t.kindOf(t.ref).prepare(ctx, t, o); err != nil {
 		return err
 	}
 	m, err := t.rotate(ctx, o)

@@ -37,10 +37,10 @@ func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 		return err
 	}
 	state, err := t.settle(ctx, out)
-	if err != nil || state.Ref.Kind == target.Decoy {
+	if err != nil {
 		return err
 	}
-	return b.retireCredentials(ctx, state, out)
+	return b.kindOf(state.Ref).retire(ctx, b, state, out)
 }
 
 // settle settles all that needs the target's turn, which it gives back, and returns
@@ -59,7 +59,7 @@ func (t *turn) settle(ctx context.Context, out *settled) (*target.State, error) 
 		case !step.Due(now) || step.Do == target.Retire:
 			said = wait
 		case step.Do == target.Resolve:
-			next, said, err = t.resolve(ctx, next, out)
+			next, said, err = t.kindOf(t.ref).resolve(ctx, t, next, out)
 		case step.Do == target.Look:
 			next, said, err = t.look(ctx, next, out)
 		default:
@@ -81,10 +81,7 @@ func (t *turn) settle(ctx context.Context, out *settled) (*target.State, error) 
 	if err != nil {
 		return nil, err
 	}
-	if t.ref.Kind == target.Decoy {
-		return t.state, t.retireCopies(ctx, out)
-	}
-	return t.state, nil
+	return t.state, t.kindOf(t.ref).retireInTurn(ctx, t, out)
 }
 
 // mostSteps is how many things are due for one target at most, one after the other:
@@ -114,16 +111,9 @@ func (t *turn) plan(ctx context.Context, out *settled) error {
 // ahead has planned, what failed under another config, and what is too late for its
 // rotation_window.
 func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, error) {
-	state := t.state
-	if t.ref.Kind == target.Identity {
-		cfg, err := readConfig(ctx, t.store)
-		if err != nil {
-			return nil, err
-		}
-		state, _ = t.reconciled(cfg, state, target.Origin{})
-	}
-	if !state.Scheduled {
-		return state, nil
+	state, err := t.kindOf(t.ref).reconciled(ctx, t)
+	if err != nil || !state.Scheduled {
+		return state, err
 	}
 	bind, err := t.scheduledBinding(ctx, t.ref, state.Binding)
 	if err != nil || bind == nil {
@@ -145,44 +135,16 @@ func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, err
 	return late, nil
 }
 
-// resolve decides an attempt that C1 can no longer commit late.
-func (t *turn) resolve(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
-	if t.ref.Kind == target.Identity {
-		return t.resolveIdentity(ctx, state, out)
-	}
-	if !state.Resolvable() {
-		return state.Undecidable(), goOn, nil
-	}
-	s, err := t.session(ctx)
-	if err != nil {
-		return nil, wait, err
-	}
-	var found c1api.Existence
-	asked, err := ask(ctx, s, out, func(ctx context.Context) (err error) {
-		found, err = s.client.DecoyExistence(ctx, t.ref.DecoyID)
-		return err
-	})
-	if !asked {
-		return state, wait, nil
-	}
-	if err != nil {
-		t.Logger().Warn("could not compare a decoy's fingerprint; trying again", "target", t.ref.String(), "error", err)
-		return state.Unseen(t.now()), goOn, nil
-	}
-	state = t.noteDecoy(ctx, state, found.Decoy)
-	return state.Decided(t.now(), s.terms(nil), seenDecoy(found)), goOn, nil
-}
-
 // rotateByClock rotates a scheduled target whose turn has come. The rotation stores
 // the state.
 func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
 	if t.System().Tainted() {
 		return state, wait, nil
 	}
-	if t.ref.Kind == target.Identity {
-		unlock, err := t.locks.tryLock(configKey)
+	if key := t.kindOf(t.ref).alsoLocks(); key != "" {
+		unlock, err := t.locks.tryLock(key)
 		if err != nil {
-			return state, wait, nil // somebody writes the config: the turn waits
+			return state, wait, nil // somebody has it: the turn waits
 		}
 		defer unlock()
 	}

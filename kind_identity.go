@@ -18,13 +18,19 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// prepareIdentity finds out what a rotation of the identity needs to know before it
-// begins, and puts into the state what C1 shows of the credential in use. It does
-// nothing for other targets.
-func (t *turn) prepareIdentity(ctx context.Context, o *order) error {
-	if t.ref.Kind != target.Identity {
-		return nil
-	}
+// identityKind is the mount's own credential: C1 makes a second one beside the one in use,
+// the secret lies in the config, and C1's list tells what became of an attempt.
+type identityKind struct{ endedByID }
+
+func (identityKind) get(context.Context, *session, target.Ref) (*c1api.Decoy, error) {
+	return nil, errors.New("the mount's identity has no binding")
+}
+
+// alsoLocks: nobody else writes the config meanwhile.
+func (identityKind) alsoLocks() string { return configKey }
+
+// prepare also puts into the state what C1 shows of the credential in use.
+func (identityKind) prepare(ctx context.Context, t *turn, o *order) error {
 	err := t.lookBeforeRotating(ctx, o)
 	if err == nil || !o.byClock || concernsAll(err) {
 		return err
@@ -62,6 +68,8 @@ func (t *turn) lookBeforeRotating(ctx context.Context, o *order) error {
 	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), o.old.ID, o.old.ExpiresAt, o.old.RequireDPoP))
 }
 
+func (identityKind) refusal(cause error) error { return notRotated(cause) }
+
 // notRotated is the answer where C1 did not make a new credential.
 func notRotated(err error) error {
 	e := c1api.AsError(err)
@@ -75,9 +83,9 @@ func notRotated(err error) error {
 	return u
 }
 
-// makeIdentity has C1 make a new credential and proves that it works before anything
-// relies on it. One that does not is ended.
-func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
+// rotate has C1 make a new credential and proves that it works before anything relies on
+// it. One that does not is ended.
+func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, error) {
 	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, o.own.like(o.old, t.state.Attempt.ID))
 	if err != nil {
 		return nil, err
@@ -97,6 +105,15 @@ func (t *turn) makeIdentity(ctx context.Context, o *order) (*material, error) {
 	return &material{
 		CredentialID: made.ID, ClientID: made.ClientID, ExpiresAt: made.ExpiresAt, Fingerprint: hexSHA256(secret), identity: cfg,
 	}, nil
+}
+
+func (identityKind) heals(open *target.State, _ bool) string {
+	return "the credential before stays in use, and C1 is asked at " + rfc3339(open.Attempt.CommitBy) + " for what it made, to end it"
+}
+
+// endUnused: what was made in vain is planned to be ended (Orphaned).
+func (identityKind) endUnused(context.Context, *turn, *session, string) (bool, error) {
+	return false, nil
 }
 
 // prove logs in with a new credential, and reports an error unless it may do what the
@@ -167,8 +184,17 @@ func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.
 	return nil
 }
 
-// resolveIdentity concludes an attempt by what C1 lists and the config holds.
-func (t *turn) resolveIdentity(ctx context.Context, state *target.State, out *settled) (*target.State, verdict, error) {
+func (identityKind) reconciled(ctx context.Context, t *turn) (*target.State, error) {
+	cfg, err := readConfig(ctx, t.store)
+	if err != nil {
+		return nil, err
+	}
+	state, _ := t.reconciled(cfg, t.state, target.Origin{})
+	return state, nil
+}
+
+// resolve concludes an attempt by what C1 lists and the config holds.
+func (identityKind) resolve(ctx context.Context, t *turn, state *target.State, out *settled) (*target.State, verdict, error) {
 	s, err := t.session(ctx)
 	if err != nil {
 		return nil, wait, err
@@ -208,19 +234,25 @@ func (t *turn) resolveIdentity(ctx context.Context, state *target.State, out *se
 	return next, goOn, nil
 }
 
-// lookAtIdentity asks C1 when the mount's credential expires. An identity that may not
-// read its own credentials works nevertheless.
-func (t *turn) lookAtIdentity(ctx context.Context, s *session, state *target.State) (*target.State, target.Seen, error) {
+// see asks C1 when the mount's credential expires. An identity that may not read its own
+// credentials works nevertheless.
+func (identityKind) see(ctx context.Context, s *session, state *target.State) (sight, error) {
 	own, err := s.lookUpOwn(ctx)
 	if c1api.IsReason(err, c1api.ReasonForbidden) {
-		return state, target.Seen{}, nil
+		return sight{state: state}, nil
 	}
 	if err != nil {
-		return nil, target.Seen{}, err
+		return sight{}, err
 	}
-	held := own.find(s.config.ClientID)
-	if held == nil {
-		return state, target.Seen{Drift: fmt.Sprintf("C1 no longer shows the credential %s that this mount logs in with: write another one into config", s.config.ClientID)}, nil
+	shown := sight{state: state}
+	if held := own.find(s.config.ClientID); held != nil {
+		shown.state = state.Dated(s.terms(s.config.identityBinding()), held.ID, held.ExpiresAt, held.RequireDPoP)
+	} else {
+		shown.Drift = fmt.Sprintf("C1 no longer shows the credential %s that this mount logs in with: write another one into config", s.config.ClientID)
 	}
-	return state.Dated(s.terms(s.config.identityBinding()), held.ID, held.ExpiresAt, held.RequireDPoP), target.Seen{}, nil
+	return shown, nil
+}
+
+func (identityKind) end(ctx context.Context, b *backend, s *session, _ target.Ref, credentialID string) (why string, err error) {
+	return b.endOwn(ctx, s, credentialID)
 }
