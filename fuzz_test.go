@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,15 +34,28 @@ var fuzzed = []logical.Operation{
 func FuzzRequest(f *testing.F) {
 	paths := New(testVersion).Paths
 	for i, path := range paths {
-		for name, field := range path.Fields {
-			example := map[framework.FieldType]string{
-				framework.TypeBool: `true`, framework.TypeInt: `7`, framework.TypeDurationSecond: `"90s"`,
-				framework.TypeKVPairs: `{"a":"b"}`, framework.TypeStringSlice: `["a"]`,
-			}[field.Type]
-			if example == "" {
-				example = `"okta"`
+		bound := "okta"
+		if strings.Contains(path.Pattern, "decoy") {
+			bound = "bait"
+		}
+		for op, operation := range fuzzed {
+			if path.Operations[operation] == nil {
+				continue
 			}
-			f.Add(uint8(i), uint8(len(path.Pattern)+len(name)), "okta", name, example)
+			f.Add(uint8(i), uint8(op), bound, "", "")
+			if operation != logical.UpdateOperation {
+				continue
+			}
+			for _, name := range slices.Sorted(maps.Keys(path.Fields)) {
+				example := map[framework.FieldType]string{
+					framework.TypeBool: `true`, framework.TypeInt: `7`, framework.TypeDurationSecond: `"90s"`,
+					framework.TypeKVPairs: `{"a":"b"}`, framework.TypeStringSlice: `["a"]`,
+				}[path.Fields[name].Type]
+				if example == "" {
+					example = `"okta"`
+				}
+				f.Add(uint8(i), uint8(op), bound, name, example)
+			}
 		}
 	}
 	f.Add(uint8(1), uint8(0), "../config", "rotate_on", `"schedule"`)
@@ -66,7 +81,9 @@ func FuzzRequest(f *testing.F) {
 		if json.Unmarshal([]byte(value), &decoded) != nil {
 			decoded = value
 		}
-		data[field] = decoded
+		if field != "" {
+			data[field] = decoded
+		}
 
 		stored, changes := e.entries(), len(e.c1.Journal())
 		resp, err := e.do(context.Background(), newRequest(op, path, data))
