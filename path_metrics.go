@@ -56,9 +56,7 @@ func (b *backend) readMetrics(ctx context.Context, _ *logical.Request, _ *framew
 	page.Gauges(metricPrefix+"info", "The version of the plugin that answers; always 1.", "version", map[string]float64{b.version: 1})
 	o.printHealth(&page, b.now())
 	o.printConnection(&page)
-	page.Counted(b.tally.rotations)
-	page.Counted(b.tally.requests)
-	page.Counted(b.tally.latency)
+	b.tally.print(&page)
 	text, err := page.Text()
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ const noAnswer = "none"
 var latencyBounds = []float64{.025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 func newTally() *tally {
-	t := &tally{
+	return &tally{
 		rotations: metrics.NewCounter(metricPrefix+"rotations_total",
 			"Rotations that came to an end, by the kind of their target, why they were asked for and what became of them. "+
 				"One whose caller had gone counts as issued first, and then as undelivered.", "kind", "reason", "outcome"),
@@ -41,12 +41,18 @@ func newTally() *tally {
 		latency: metrics.NewHistogram(metricPrefix+"request_duration_seconds",
 			"How long C1 took until the headers of its answers, by what was asked.", latencyBounds, "operation"),
 	}
+}
+
+// print adds what was counted until now to a page.
+func (t *tally) print(page *metrics.Page) {
 	for _, operation := range c1api.Operations {
 		for _, code := range codes {
 			t.requests.Add(0, operation, code) // or the first failure would be no increase
 		}
 	}
-	return t
+	page.Counted(t.rotations)
+	page.Counted(t.requests)
+	page.Counted(t.latency)
 }
 
 // rotated counts a rotation that came to an end.

@@ -24,39 +24,42 @@ import (
 // ContentType is what a page is served as.
 var ContentType = string(expfmt.NewFormat(expfmt.TypeTextPlain))
 
-// family is all series of one name, one for each combination of label values.
-type family struct {
+// family is all series of one name, one for each combination of label values. Until
+// somebody scrapes, a series is its figures alone: there are many, in each mount.
+type family[S any] struct {
 	name, help string
 	kind       dto.MetricType
 	labels     []string
 
 	mu     sync.Mutex
-	series map[string]*dto.Metric
+	series map[string]*S // by label values
 }
 
-func newFamily(kind dto.MetricType, name, help string, labels []string) family {
-	return family{name: name, help: help, kind: kind, labels: labels, series: map[string]*dto.Metric{}}
+func newFamily[S any](kind dto.MetricType, name, help string, labels []string) family[S] {
+	return family[S]{name: name, help: help, kind: kind, labels: labels, series: map[string]*S{}}
 }
 
-// with returns the series of these label values, which fill completes if it is new;
-// f.mu is held.
-func (f *family) with(values []string, fill func(*dto.Metric)) *dto.Metric {
-	key := strings.Join(values, "\x00")
-	m := f.series[key]
-	if m == nil {
-		m = &dto.Metric{Label: labelled(f.labels, values)}
-		fill(m)
-		f.series[key] = m
+// with returns the series of these label values; f.mu is held.
+func (f *family[S]) with(values []string) *S {
+	key := strings.Join(values, between)
+	if f.series[key] == nil {
+		f.series[key] = new(S)
 	}
-	return m
+	return f.series[key]
 }
 
-func (f *family) snapshot() *dto.MetricFamily {
+// between stands between label values.
+const between = "\x00"
+
+// snapshot prints each series with what fill says of it.
+func (f *family[S]) snapshot(fill func(*dto.Metric, S)) *dto.MetricFamily {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := familyOf(f.kind, f.name, f.help)
 	for _, key := range slices.Sorted(maps.Keys(f.series)) {
-		now.Metric = append(now.Metric, proto.CloneOf(f.series[key]))
+		m := &dto.Metric{Label: labelled(f.labels, strings.Split(key, between))}
+		fill(m, *f.series[key])
+		now.Metric = append(now.Metric, m)
 	}
 	return now
 }
@@ -75,11 +78,11 @@ func labelled(names, values []string) []*dto.LabelPair {
 }
 
 // Counter counts what happened, by label values. It is safe for concurrent use.
-type Counter struct{ family }
+type Counter struct{ family[float64] }
 
 // NewCounter returns a counter without any series.
 func NewCounter(name, help string, labels ...string) *Counter {
-	return &Counter{newFamily(dto.MetricType_COUNTER, name, help, labels)}
+	return &Counter{newFamily[float64](dto.MetricType_COUNTER, name, help, labels)}
 }
 
 // Add counts n more of these label values, one value for each label. Zero makes the
@@ -87,39 +90,56 @@ func NewCounter(name, help string, labels ...string) *Counter {
 func (c *Counter) Add(n float64, values ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	m := c.with(values, func(m *dto.Metric) { m.Counter = &dto.Counter{Value: proto.Float64(0)} })
-	*m.Counter.Value += n
+	*c.with(values) += n
+}
+
+func (c *Counter) snapshot() *dto.MetricFamily {
+	return c.family.snapshot(func(m *dto.Metric, count float64) { m.Counter = &dto.Counter{Value: &count} })
 }
 
 // Histogram counts observations by size and label values. It is safe for concurrent use.
 type Histogram struct {
-	family
+	family[observed]
 	bounds []float64
+}
+
+// observed is one series of a histogram.
+type observed struct {
+	count   uint64
+	sum     float64
+	buckets []uint64 // by bound, each with all that is smaller
 }
 
 // NewHistogram returns a histogram without any series. The bounds ascend; the last
 // bucket, without a bound, comes by itself.
 func NewHistogram(name, help string, bounds []float64, labels ...string) *Histogram {
-	return &Histogram{family: newFamily(dto.MetricType_HISTOGRAM, name, help, labels), bounds: bounds}
+	return &Histogram{family: newFamily[observed](dto.MetricType_HISTOGRAM, name, help, labels), bounds: bounds}
 }
 
 // Observe counts one observation of these label values, one value for each label.
 func (h *Histogram) Observe(v float64, values ...string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	m := h.with(values, func(m *dto.Metric) {
-		m.Histogram = &dto.Histogram{SampleCount: proto.Uint64(0), SampleSum: proto.Float64(0)}
-		for _, bound := range h.bounds {
-			m.Histogram.Bucket = append(m.Histogram.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCount: proto.Uint64(0)})
-		}
-	}).Histogram
-	*m.SampleCount++
-	*m.SampleSum += v
-	for _, bucket := range m.Bucket {
-		if v <= *bucket.UpperBound {
-			*bucket.CumulativeCount++
+	o := h.with(values)
+	if o.buckets == nil {
+		o.buckets = make([]uint64, len(h.bounds))
+	}
+	o.count++
+	o.sum += v
+	for i, bound := range h.bounds {
+		if v <= bound {
+			o.buckets[i]++
 		}
 	}
+}
+
+func (h *Histogram) snapshot() *dto.MetricFamily {
+	return h.family.snapshot(func(m *dto.Metric, o observed) {
+		m.Histogram = &dto.Histogram{SampleCount: &o.count, SampleSum: &o.sum}
+		for i, bound := range h.bounds {
+			m.Histogram.Bucket = append(m.Histogram.Bucket, &dto.Bucket{UpperBound: &bound, CumulativeCount: proto.Uint64(o.buckets[i])})
+		}
+	})
 }
 
 // Page is the answer to one scrape.
