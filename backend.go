@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -101,35 +102,56 @@ func newBackend(version string, s seams) *backend {
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, targetPrefix, store.NamesPrefix},
 		},
-		// Most specific first: the framework takes the first pattern that
-		// matches, and …/rotate, …/pause or …/history must not read as a name.
-		Paths: framework.PathAppend(
-			b.pathsConfig(),
-			b.pathsRotateRoot(),
-			b.pathsHistory(),
-			b.pathsRotate(),
-			b.pathsPause(),
-			b.pathsAdopt(),
-			b.pathsConnectors(),
-			b.pathsDecoys(),
-			b.pathsConnectorCreds(),
-			b.pathsDecoyCreds(),
-			b.pathsKV(),
-			b.pathsLookup(),
-			b.pathsStatus(),
-			b.pathsCheck(),
-			b.pathsMetrics(),
-		),
-		Secrets: []*framework.Secret{
-			b.secretConnectorCreds(),
-			b.secretDecoyCreds(),
-		},
+		Paths:          ownPaths(),
+		Secrets:        secrets(),
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
 		Invalidate:     b.invalidate,
 		Clean:          b.clean,
 	}
 	return b
+}
+
+// paths and secrets are the same in each mount of a process, and would be most of what
+// an idle one takes.
+var (
+	paths   = sync.OnceValue(allPaths)
+	secrets = sync.OnceValue(allSecrets)
+)
+
+// allPaths are most specific first: the framework takes the first pattern that matches,
+// and …/rotate, …/pause or …/history must not read as a name.
+func allPaths() []*framework.Path {
+	return framework.PathAppend(
+		pathsConfig(),
+		pathsRotateRoot(),
+		pathsHistory(),
+		pathsRotate(),
+		pathsPause(),
+		pathsAdopt(),
+		pathsConnectors(),
+		pathsDecoys(),
+		pathsConnectorCreds(),
+		pathsDecoyCreds(),
+		pathsKV(),
+		pathsLookup(),
+		pathsStatus(),
+		pathsCheck(),
+		pathsMetrics(),
+	)
+}
+
+func allSecrets() []*framework.Secret {
+	return []*framework.Secret{secretConnectorCreds(), secretDecoyCreds()}
+}
+
+// ownPaths are the paths of one mount: the framework anchors the pattern of each.
+func ownPaths() []*framework.Path {
+	own := make([]*framework.Path, len(paths()))
+	for i, path := range paths() {
+		own[i] = new(*path)
+	}
+	return own
 }
 
 // Setup keeps the storage for the worker, which runs outside of any request.

@@ -16,17 +16,42 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
-// handler is a path's handler before its errors are put in Vault's form.
-type handler func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
+// handler is a path's handler before its errors are put in Vault's form. The mounts of
+// a process share their paths, so it is told which mount is asked.
+type handler func(*backend, context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error)
+
+// mountKey is the key of the mount in the context of its requests.
+type mountKey struct{}
+
+// in is the context of a request to this mount: each of the framework's ways to a
+// handler begins with it.
+func (b *backend) in(ctx context.Context) context.Context {
+	return context.WithValue(ctx, mountKey{}, b)
+}
+
+// mountOf is the mount that a request is for.
+func mountOf(ctx context.Context) *backend { return ctx.Value(mountKey{}).(*backend) }
+
+// HandleExistenceCheck tells Vault whether a write creates or updates.
+func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checked, exists bool, err error) {
+	return b.Backend.HandleExistenceCheck(b.in(ctx), req)
+}
+
+// inMount gives the mount to a handler whose errors are in Vault's form.
+func inMount(next handler) framework.OperationFunc {
+	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		return next(mountOf(ctx), ctx, req, d)
+	}
+}
 
 // handle is the edge of the engine: it turns errors into Vault's. Over the plugin's
 // gRPC only a bare coded error keeps its status, so nothing here may be wrapped.
-func (b *backend) handle(next handler) framework.OperationFunc {
-	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func handle(next handler) framework.OperationFunc {
+	return inMount(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		var resp *logical.Response
 		err := checkName(d)
 		if err == nil {
-			resp, err = next(ctx, req, d)
+			resp, err = next(b, ctx, req, d)
 		}
 		if err == nil {
 			return resp, nil
@@ -48,7 +73,7 @@ func (b *backend) handle(next handler) framework.OperationFunc {
 			return logical.ErrorResponse(u.message), nil
 		}
 		return nil, logical.CodedError(u.status, u.message)
-	}
+	})
 }
 
 // checkName refuses the name in a path before storage is asked for it.

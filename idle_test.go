@@ -6,15 +6,68 @@ package c1
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/stretchr/testify/require"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1test"
 )
+
+// schemasOf are what a mount says of fields and answers, by path and operation or secret.
+func schemasOf(mount *framework.Backend) map[string]any {
+	all := map[string]any{}
+	for _, path := range mount.Paths {
+		at := strings.Trim(path.Pattern, "^$") + " "
+		all[at+"fields"], all[at+"display"] = path.Fields, path.DisplayAttrs
+		for op, handler := range path.Operations {
+			operation := handler.(*framework.PathOperation)
+			all[at+string(op)], all[at+string(op)+" display"] = operation.Responses, operation.DisplayAttrs
+		}
+	}
+	for _, secret := range mount.Secrets {
+		all[secret.Type] = secret.Fields
+	}
+	return all
+}
+
+// Requests leave what all mounts share as it was built.
+func TestMountsShareTheirPathsAndSecrets(t *testing.T) {
+	t.Parallel()
+	one, other := configured(t), newEngine(t)
+	one.bindConnector("hr")
+	one.vend("connector-creds/hr")
+	_, err := one.do(t.Context(), newRequest(logical.HelpOperation, "", nil)) // with the OpenAPI document
+	require.NoError(t, err)
+	shared, same := schemasOf(one.b.Backend), schemasOf(other.b.Backend)
+	require.Equal(t, schemasOf(&framework.Backend{Paths: allPaths(), Secrets: allSecrets()}), shared)
+	for what, schema := range shared {
+		require.Equal(t, reflect.ValueOf(schema).Pointer(), reflect.ValueOf(same[what]).Pointer(), what)
+	}
+}
+
+// Paths are shared, what they answer is not.
+func TestEachMountAnswersForItself(t *testing.T) {
+	t.Parallel()
+	one, other := configured(t), newEngine(t)
+	one.bindConnector("hr")
+	require.Equal(t, []string{"hr"}, one.must(logical.ListOperation, "connectors/", nil).Data["keys"])
+	require.Empty(t, other.must(logical.ListOperation, "connectors/", nil).Data["keys"])
+	for e, found := range map[*engine]bool{one: true, other: false} {
+		for _, path := range []string{"config", "connectors/hr"} {
+			req := newRequest(logical.CreateOperation, path, nil)
+			req.Storage = e.storage
+			_, exists, err := e.b.HandleExistenceCheck(t.Context(), req)
+			require.NoError(t, err)
+			require.Equal(t, found, exists, path)
+		}
+	}
+}
 
 // BenchmarkIdleMount says what one mount of many holds on the heap while nobody asks
 // it for anything: with a config, and a scheduled binding that was rotated once. What

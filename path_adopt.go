@@ -15,7 +15,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsAdopt() []*framework.Path {
+func pathsAdopt() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "connectors/" + anyName + "/adopt$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -31,7 +31,7 @@ func (b *backend) pathsAdopt() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary:  "Give Vault the running credential of a scheduled connector, without rotating it.",
-				Callback: b.handle(b.adopt),
+				Callback: handle((*backend).adopt),
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "What was adopted, without the material.", Fields: map[string]*framework.FieldSchema{
 					"version":            {Type: framework.TypeInt, Required: true, Description: "Its version: 1."},
 					"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the credential."},

@@ -15,8 +15,8 @@ import (
 )
 
 // bindingOperations are the same for both kinds.
-func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
-	write := b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+func bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
+	write := handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 		return b.writeBinding(ctx, req, d, k, leaseEnds)
 	})
 	written := map[int][]framework.Response{
@@ -30,7 +30,7 @@ func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*fram
 		logical.ReadOperation: &framework.PathOperation{
 			Summary:   "Read a " + string(k) + " binding and its state. Rotates nothing.",
 			Responses: bindingResponse(targetFields),
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				data, bind, err := b.describeBinding(ctx, k, d.Get("name").(string))
 				if err != nil || bind == nil {
 					return nil, err
@@ -62,7 +62,7 @@ func (b *backend) bindingOperations(k target.Kind, targetFields map[string]*fram
 		logical.DeleteOperation: &framework.PathOperation{
 			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.deleteBinding(ctx, k, d.Get("name").(string), d.Get("revoke").(bool))
 			}),
 			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
@@ -152,13 +152,13 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 }
 
 // bindingExists tells Vault whether a write creates or updates.
-func (b *backend) bindingExists(k target.Kind) framework.ExistenceFunc {
+func bindingExists(k target.Kind) framework.ExistenceFunc {
 	return func(ctx context.Context, req *logical.Request, d *framework.FieldData) (bool, error) {
 		name := d.Get("name").(string)
 		if !isName(name) {
 			return false, nil // the write says what is wrong with it
 		}
-		bind, err := readBinding(ctx, b.store, k, name)
+		bind, err := readBinding(ctx, mountOf(ctx).store, k, name)
 		return bind != nil, err
 	}
 }
@@ -223,7 +223,7 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 }
 
 // pathListBindings lists the names of a kind's bindings.
-func (b *backend) pathListBindings(k target.Kind) *framework.Path {
+func pathListBindings(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/?$",
@@ -235,7 +235,7 @@ func (b *backend) pathListBindings(k target.Kind) *framework.Path {
 			logical.ListOperation: &framework.PathOperation{
 				Summary:   "List the " + string(k) + " bindings.",
 				Responses: listResponse("Names of bindings."),
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.listBindings(ctx, k, d)
 				}),
 			},

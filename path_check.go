@@ -36,7 +36,7 @@ const (
 	severityWarning = "warning" // it works, and somebody should look
 )
 
-func (b *backend) pathsCheck() []*framework.Path {
+func pathsCheck() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "check$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -49,7 +49,7 @@ func (b *backend) pathsCheck() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary:  "Find out what does not work, or soon will not, and the cure. Changes nothing.",
-				Callback: b.handle(b.check),
+				Callback: handle((*backend).check),
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "What was found.",
 					Fields: map[string]*framework.FieldSchema{

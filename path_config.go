@@ -18,7 +18,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsConfig() []*framework.Path {
+func pathsConfig() []*framework.Path {
 	secret := &framework.DisplayAttributes{Sensitive: true}
 	return []*framework.Path{{
 		Pattern: "config$",
@@ -48,21 +48,21 @@ func (b *backend) pathsConfig() []*framework.Path {
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
-			cfg, err := readConfig(ctx, b.store)
+			cfg, err := readConfig(ctx, mountOf(ctx).store)
 			return cfg != nil, err
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Summary:   "Read the configuration, without its secrets.",
-				Callback:  b.handle(b.readConfig),
+				Callback:  handle((*backend).readConfig),
 				Responses: configResponse(),
 			},
-			logical.CreateOperation: b.writeConfigOperation("Configure the C1 identity of this mount."),
-			logical.PatchOperation:  b.writeConfigOperation("Change a configuration that is there; null sets a field to its default."),
-			logical.UpdateOperation: b.writeConfigOperation("Change the configuration; fields not given stay."),
+			logical.CreateOperation: writeConfigOperation("Configure the C1 identity of this mount."),
+			logical.PatchOperation:  writeConfigOperation("Change a configuration that is there; null sets a field to its default."),
+			logical.UpdateOperation: writeConfigOperation("Change the configuration; fields not given stay."),
 			logical.DeleteOperation: &framework.PathOperation{
 				Summary:                     "Delete the configuration, once no binding and no pending retirement needs it.",
-				Callback:                    b.handle(b.deleteConfig),
+				Callback:                    handle((*backend).deleteConfig),
 				Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "Deleted."}}},
 				ForwardPerformanceStandby:   true,
 				ForwardPerformanceSecondary: true,
@@ -73,10 +73,10 @@ func (b *backend) pathsConfig() []*framework.Path {
 	}}
 }
 
-func (b *backend) writeConfigOperation(summary string) *framework.PathOperation {
+func writeConfigOperation(summary string) *framework.PathOperation {
 	return &framework.PathOperation{
 		Summary:                     summary,
-		Callback:                    b.handle(b.writeConfig),
+		Callback:                    handle((*backend).writeConfig),
 		Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "Stored."}}},
 		ForwardPerformanceStandby:   true,
 		ForwardPerformanceSecondary: true,

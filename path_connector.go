@@ -19,7 +19,7 @@ func connectorTargetFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func (b *backend) pathsConnectors() []*framework.Path {
+func pathsConnectors() []*framework.Path {
 	return []*framework.Path{
 		{
 			Pattern: "connectors/" + anyName + "$",
@@ -28,12 +28,12 @@ func (b *backend) pathsConnectors() []*framework.Path {
 			},
 			Fields: bindingFields(connectorTargetFields(),
 				"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
-			ExistenceCheck:  b.bindingExists(target.Connector),
-			Operations:      b.bindingOperations(target.Connector, connectorTargetFields(), connectorLeaseEnds),
+			ExistenceCheck:  bindingExists(target.Connector),
+			Operations:      bindingOperations(target.Connector, connectorTargetFields(), connectorLeaseEnds),
 			HelpSynopsis:    "Bind a name to a connector at C1.",
 			HelpDescription: connectorHelp,
 		},
-		b.pathListBindings(target.Connector),
+		pathListBindings(target.Connector),
 	}
 }
 

@@ -9,26 +9,26 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsConnectorCreds() []*framework.Path {
+func pathsConnectorCreds() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "connector-creds/" + anyName + "$",
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "connector-credential",
 		},
 		Fields:          credsFields(),
-		Operations:      b.credsOperations(target.Connector, connectorCredsFields()),
+		Operations:      credsOperations(target.Connector, connectorCredsFields()),
 		HelpSynopsis:    "Vend a connector's credential: a new one, or what is stored.",
 		HelpDescription: connectorCredsHelp,
 	}}
 }
 
 // secretConnectorCreds is the lease of a connector's credential.
-func (b *backend) secretConnectorCreds() *framework.Secret {
+func secretConnectorCreds() *framework.Secret {
 	return &framework.Secret{
 		Type:   secretTypeConnectorCreds,
 		Fields: connectorCredsFields(),
-		Renew:  b.renewLease,
-		Revoke: b.revokeLease,
+		Renew:  inMount((*backend).renewLease),
+		Revoke: inMount((*backend).revokeLease),
 	}
 }
 

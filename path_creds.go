@@ -29,7 +29,7 @@ func placementField() *framework.FieldSchema {
 // credsOperations are reading and writing a vend, of either kind. The read
 // carries no forwarding flag, since that of a scheduled binding changes nothing
 // and any node can answer it: vend itself sends the others on from a standby.
-func (b *backend) credsOperations(k target.Kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
+func credsOperations(k target.Kind, fields map[string]*framework.FieldSchema) map[logical.Operation]framework.OperationHandler {
 	fields = maps.Clone(fields)
 	maps.Copy(fields, storedFields())
 	vended := map[int][]framework.Response{http.StatusOK: {{Description: "The material: new and shown this once, with a lease, or what Vault stores (rotate_on=schedule).", Fields: fields}}}
@@ -37,7 +37,7 @@ func (b *backend) credsOperations(k target.Kind, fields map[string]*framework.Fi
 		logical.ReadOperation: &framework.PathOperation{
 			Summary:   "Vend the " + string(k) + "'s material: what is stored (rotate_on=schedule), or new (rotate_on=read).",
 			Responses: vended,
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.vend(ctx, req, d, k, target.ReasonRead)
 			}),
 		},
@@ -45,7 +45,7 @@ func (b *backend) credsOperations(k target.Kind, fields map[string]*framework.Fi
 			Summary:      "Rotate the " + string(k) + " and vend the new material.",
 			Responses:    vended,
 			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "rotate"},
-			Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 				return b.vend(ctx, req, d, k, target.ReasonWrite)
 			}),
 			ForwardPerformanceStandby:   true,

@@ -19,7 +19,7 @@ func decoyTargetFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func (b *backend) pathsDecoys() []*framework.Path {
+func pathsDecoys() []*framework.Path {
 	return []*framework.Path{
 		{
 			Pattern: "decoys/" + anyName + "$",
@@ -28,12 +28,12 @@ func (b *backend) pathsDecoys() []*framework.Path {
 			},
 			Fields: bindingFields(decoyTargetFields(),
 				"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
-			ExistenceCheck:  b.bindingExists(target.Decoy),
-			Operations:      b.bindingOperations(target.Decoy, decoyTargetFields(), decoyLeaseEnds),
+			ExistenceCheck:  bindingExists(target.Decoy),
+			Operations:      bindingOperations(target.Decoy, decoyTargetFields(), decoyLeaseEnds),
 			HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
 			HelpDescription: decoyHelp,
 		},
-		b.pathListBindings(target.Decoy),
+		pathListBindings(target.Decoy),
 	}
 }
 

@@ -9,26 +9,26 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsDecoyCreds() []*framework.Path {
+func pathsDecoyCreds() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "decoy-creds/" + anyName + "$",
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "decoy-material",
 		},
 		Fields:          credsFields(),
-		Operations:      b.credsOperations(target.Decoy, decoyCredsFields()),
+		Operations:      credsOperations(target.Decoy, decoyCredsFields()),
 		HelpSynopsis:    "Vend a decoy's material: new bait, or what is stored.",
 		HelpDescription: decoyCredsHelp,
 	}}
 }
 
 // secretDecoyCreds is the lease of a decoy's material.
-func (b *backend) secretDecoyCreds() *framework.Secret {
+func secretDecoyCreds() *framework.Secret {
 	return &framework.Secret{
 		Type:   secretTypeDecoyCreds,
 		Fields: decoyCredsFields(),
-		Renew:  b.renewLease,
-		Revoke: b.revokeLease,
+		Renew:  inMount((*backend).renewLease),
+		Revoke: inMount((*backend).revokeLease),
 	}
 }
 

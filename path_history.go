@@ -13,11 +13,11 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsHistory() []*framework.Path {
-	return []*framework.Path{b.pathHistory(target.Connector), b.pathHistory(target.Decoy)}
+func pathsHistory() []*framework.Path {
+	return []*framework.Path{pathHistory(target.Connector), pathHistory(target.Decoy)}
 }
 
-func (b *backend) pathHistory(k target.Kind) *framework.Path {
+func pathHistory(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/" + anyName + "/history$",
@@ -31,7 +31,7 @@ func (b *backend) pathHistory(k target.Kind) *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Summary: "Read the rotation records of a " + string(k) + " binding, newest first.",
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.readHistory(ctx, k, d)
 				}),
 				Responses: map[int][]framework.Response{http.StatusOK: {{

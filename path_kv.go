@@ -16,15 +16,15 @@ import (
 
 // pathsKV show scheduled bindings in the form of KV version 2. Reads carry no
 // forwarding flag: any node can answer them.
-func (b *backend) pathsKV() []*framework.Path {
-	paths := []*framework.Path{b.pathKVFolders()}
+func pathsKV() []*framework.Path {
+	paths := []*framework.Path{pathKVFolders()}
 	for _, k := range []target.Kind{target.Connector, target.Decoy} {
-		paths = append(paths, b.pathKVData(k), b.pathKVMetadata(k), b.pathKVList(k))
+		paths = append(paths, pathKVData(k), pathKVMetadata(k), pathKVList(k))
 	}
 	return paths
 }
 
-func (b *backend) pathKVData(k target.Kind) *framework.Path {
+func pathKVData(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvData + creds + "/" + anyName + "$",
@@ -42,7 +42,7 @@ func (b *backend) pathKVData(k target.Kind) *framework.Path {
 						"metadata": {Type: framework.TypeMap, Required: true, Description: "created_time, custom_metadata (the binding's metadata), deletion_time, destroyed and version."},
 					}}},
 				},
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
 						if v := d.Get("version").(int); v > 0 && v != t.Version {
 							return nil, nil // as KV answers for a version that is not there
@@ -58,7 +58,7 @@ func (b *backend) pathKVData(k target.Kind) *framework.Path {
 	}
 }
 
-func (b *backend) pathKVMetadata(k target.Kind) *framework.Path {
+func pathKVMetadata(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvMetadata + creds + "/" + anyName + "$",
@@ -68,7 +68,7 @@ func (b *backend) pathKVMetadata(k target.Kind) *framework.Path {
 			logical.ReadOperation: &framework.PathOperation{
 				Summary:   "Read what KV version 2 says of a scheduled " + string(k) + "'s version. No secret.",
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The one version that is kept.", Fields: kvMetadataFields()}}},
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
 						return kvSecretMetadata(bind, t), nil
 					})
@@ -94,7 +94,7 @@ func kvMetadataFields() map[string]*framework.FieldSchema {
 	}
 }
 
-func (b *backend) pathKVList(k target.Kind) *framework.Path {
+func pathKVList(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvMetadata + creds + "/?$",
@@ -104,7 +104,7 @@ func (b *backend) pathKVList(k target.Kind) *framework.Path {
 			logical.ListOperation: &framework.PathOperation{
 				Summary:   "List the " + string(k) + " bindings that the KV API shows: those with rotate_on=schedule.",
 				Responses: listResponse("Names of scheduled bindings."),
-				Callback: b.handle(func(ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.listKV(ctx, k, d)
 				}),
 			},
@@ -114,7 +114,7 @@ func (b *backend) pathKVList(k target.Kind) *framework.Path {
 	}
 }
 
-func (b *backend) pathKVFolders() *framework.Path {
+func pathKVFolders() *framework.Path {
 	return &framework.Path{
 		Pattern:      kvMetadata + "?$",
 		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "kv-folders"},
@@ -122,7 +122,7 @@ func (b *backend) pathKVFolders() *framework.Path {
 			logical.ListOperation: &framework.PathOperation{
 				Summary:   "List the folders that the KV API shows.",
 				Responses: listResponse("connector-creds/ and decoy-creds/."),
-				Callback: b.handle(func(context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(*backend, context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
 					return logical.ListResponse([]string{"connector-creds/", "decoy-creds/"}), nil
 				}),
 			},

@@ -28,7 +28,7 @@ const mostMatches = 100
 // lookupKeys are what an incident may start with; a call names exactly one.
 var lookupKeys = []string{"fingerprint_sha256", "fingerprint_prefix", "decoy_id", "client_id", "credential_id"}
 
-func (b *backend) pathsLookup() []*framework.Path {
+func pathsLookup() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "lookup$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -45,7 +45,7 @@ func (b *backend) pathsLookup() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary:   "Find out whose copy a secret was.",
-				Callback:  b.handle(b.lookUp),
+				Callback:  handle((*backend).lookUp),
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The record of the rotation that vended it, and what is planted still.", Fields: lookupFields()}}},
 			},
 		},

@@ -18,7 +18,7 @@ import (
 // breakerStates are the states that Health tells.
 var breakerStates = []string{"closed", "half-open", "open"}
 
-func (b *backend) pathsMetrics() []*framework.Path {
+func pathsMetrics() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "metrics$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -27,7 +27,7 @@ func (b *backend) pathsMetrics() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Summary:  "Read the mount's figures in Prometheus' text format.",
-				Callback: b.handle(b.readMetrics),
+				Callback: handle((*backend).readMetrics),
 				// The counters are in the memory of the node that acts.
 				ForwardPerformanceStandby: true,
 				Responses: map[int][]framework.Response{http.StatusOK: {{

@@ -15,14 +15,14 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsPause() []*framework.Path {
+func pathsPause() []*framework.Path {
 	return []*framework.Path{
-		b.pathPause(target.Connector), b.pathResume(target.Connector),
-		b.pathPause(target.Decoy), b.pathResume(target.Decoy),
+		pathPause(target.Connector), pathResume(target.Connector),
+		pathPause(target.Decoy), pathResume(target.Decoy),
 	}
 }
 
-func (b *backend) pathPause(k target.Kind) *framework.Path {
+func pathPause(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/" + anyName + "/pause$",
@@ -36,7 +36,7 @@ func (b *backend) pathPause(k target.Kind) *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary: "Stop the clock of a scheduled " + string(k) + " until it is resumed.",
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.pause(ctx, req, d, k)
 				}),
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The pause as it is kept.", Fields: map[string]*framework.FieldSchema{
@@ -60,7 +60,7 @@ A rotation that is under way is waited for. Pausing again replaces the reason.
 	}
 }
 
-func (b *backend) pathResume(k target.Kind) *framework.Path {
+func pathResume(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
 		Pattern: bindings + "/" + anyName + "/resume$",
@@ -71,7 +71,7 @@ func (b *backend) pathResume(k target.Kind) *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary: "Have the clock of a paused " + string(k) + " go on.",
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.resume(ctx, req, d, k)
 				}),
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "When the clock rotates next.", Fields: map[string]*framework.FieldSchema{

@@ -13,11 +13,11 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsRotate() []*framework.Path {
-	return []*framework.Path{b.pathRotate(target.Connector), b.pathRotate(target.Decoy)}
+func pathsRotate() []*framework.Path {
+	return []*framework.Path{pathRotate(target.Connector), pathRotate(target.Decoy)}
 }
 
-func (b *backend) pathRotate(k target.Kind) *framework.Path {
+func pathRotate(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	fields := map[string]*framework.FieldSchema{
 		"version":            {Type: framework.TypeInt, Required: true, Description: "Version that the rotation made."},
@@ -41,7 +41,7 @@ func (b *backend) pathRotate(k target.Kind) *framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary: "Rotate a scheduled " + string(k) + " now, without seeing the material.",
-				Callback: b.handle(func(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.rotateUnseen(ctx, req, d, k)
 				}),
 				Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "What was rotated, without the material.", Fields: fields}}},

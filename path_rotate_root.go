@@ -13,7 +13,7 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func (b *backend) pathsRotateRoot() []*framework.Path {
+func pathsRotateRoot() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "config/rotate-root$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -22,7 +22,7 @@ func (b *backend) pathsRotateRoot() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
 				Summary:  "Replace the mount's own credential at C1. Its secret is shown to nobody.",
-				Callback: b.handle(b.rotateRoot),
+				Callback: handle((*backend).rotateRoot),
 				Responses: map[int][]framework.Response{http.StatusOK: {{
 					Description: "Replaced: the new credential is stored and in use.",
 					Fields: map[string]*framework.FieldSchema{

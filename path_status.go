@@ -21,7 +21,7 @@ import (
 // maxListed bounds how many targets status describes per reason.
 const maxListed = 100
 
-func (b *backend) pathsStatus() []*framework.Path {
+func pathsStatus() []*framework.Path {
 	return []*framework.Path{{
 		Pattern: "status$",
 		DisplayAttrs: &framework.DisplayAttributes{
@@ -30,7 +30,7 @@ func (b *backend) pathsStatus() []*framework.Path {
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
 				Summary:  "Read the health of the mount and what needs a person.",
-				Callback: b.handle(b.readStatus),
+				Callback: handle((*backend).readStatus),
 				// The connection's state is in the memory of the node that acts.
 				ForwardPerformanceStandby: true,
 				Responses: map[int][]framework.Response{http.StatusOK: {{

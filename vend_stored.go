@@ -40,7 +40,7 @@ func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*log
 	if err := b.checkInput(req); err != nil {
 		return logical.ErrorResponse(err.Error()), nil
 	}
-	return b.Backend.HandleRequest(ctx, req)
+	return b.Backend.HandleRequest(b.in(ctx), req)
 }
 
 // vendRemembered answers a read of a scheduled binding, plain or by the KV API, as
