@@ -69,7 +69,7 @@ soak: server build ## kill the leaders of a cluster 200 times under a flaky C1 (
 	cd e2e && C1_E2E_FAILOVERS=$${C1_E2E_FAILOVERS:-200} $(ON)$(GOTEST) -v -timeout 4h \
 		-run '^TestAClusterKeepsEveryScheduleWhileItsLeadersDie$$' .
 
-bench: build bin/vault ## measure beside what users would pick instead, in some minutes; writes docs/benchmarks.md
+bench: build bin/vault ## measure beside what users would pick instead, in 10 to 15 minutes of an idle machine; writes docs/benchmarks.md
 	$(BENCH) -args -write ../../docs/benchmarks.md
 
 bench-full: build bin/vault ## the same with more rounds and up to 100,000 bindings (up to an hour)
