@@ -19,9 +19,12 @@ import (
 )
 
 // use logs in with a decoy's material, as a thief would.
-func (e *engine) use(vended *logical.Response) {
+// It returns when C1 noticed it, as the engine shows it.
+func (e *engine) use(vended *logical.Response) (at string) {
 	e.Helper()
 	require.False(e, e.alive(vended), "a decoy does not log in")
+	findings := e.c1.Findings()
+	return rfc3339(findings[len(findings)-1].Time)
 }
 
 // used are the events that say that a decoy was used.
@@ -48,8 +51,7 @@ func TestTheUseOfALeasedDecoyIsNoticedOncePerCheckPeriod(t *testing.T) {
 	bait := e.write("decoy-creds/bait")
 	e.after(2 * time.Minute)
 
-	e.use(bait)
-	at := rfc3339(e.clock.now())
+	at := e.use(bait)
 	asked := e.c1.Requests(c1test.OpGetDecoy)
 	e.after(30 * time.Minute)
 	require.Equal(t, asked, e.c1.Requests(c1test.OpGetDecoy), "not yet")
@@ -63,8 +65,7 @@ func TestTheUseOfALeasedDecoyIsNoticedOncePerCheckPeriod(t *testing.T) {
 	}
 	require.Equal(t, asked+4, e.c1.Requests(c1test.OpGetDecoy), "once per period")
 	require.Equal(t, []string{at}, e.used(), "told once")
-	e.use(bait)
-	again := rfc3339(e.clock.now())
+	again := e.use(bait)
 	e.after(time.Hour)
 	require.Equal(t, []string{at, again}, e.used())
 	require.Equal(t, true, e.read("status").Data["healthy"], "used bait is no trouble of the mount's")
