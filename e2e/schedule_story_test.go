@@ -384,9 +384,13 @@ func TestThePreviousCredentialIsRevokedAfterTheGracePeriod(t *testing.T) {
 	})
 	require.GreaterOrEqual(t, time.Since(rotatedAt), grace)
 	require.Equal(t, []any{second.Data["credential_id"]}, alive(e))
-	records := e.Records("connectors/github")
-	require.NotEmpty(t, records[1]["ended_at"])
-	require.Empty(t, records[0]["ended_at"])
+	vaulttest.Eventually(t, begins, func() error { // C1 has ended it, and then it is recorded
+		if e.Records("connectors/github")[1]["ended_at"] == "" {
+			return errors.New("its end is not recorded")
+		}
+		return nil
+	})
+	require.Empty(t, e.Records("connectors/github")[0]["ended_at"])
 	require.Equal(t, 2, rotations(e))
 	requireHealthy(t, e)
 }
