@@ -69,14 +69,17 @@ type sessionCache struct {
 	current *session
 }
 
-func (c *sessionCache) drop() {
+// use replaces the session by one whose config was just stored.
+func (c *sessionCache) use(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.current != nil {
 		c.current.client.Close()
-		c.current = nil
 	}
+	c.current = s
 }
+
+func (c *sessionCache) drop() { c.use(nil) }
 
 // peek returns the session in use, or nil, without reading the config.
 func (c *sessionCache) peek() *session {

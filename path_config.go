@@ -175,48 +175,57 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 	if cfg.Revision, err = uuid.GenerateUUID(); err != nil {
 		return nil, err
 	}
-	warnings, err := b.tryConfig(ctx, cfg, d.Get("verify_connection").(bool))
+	client, warnings, err := b.tryConfig(ctx, cfg, d.Get("verify_connection").(bool))
 	if err != nil {
 		return nil, err
 	}
-	left, err := b.storeConfig(ctx, stored, cfg, originOf(req))
+	left, err := b.storeConfig(ctx, stored, &session{config: cfg, client: client}, originOf(req))
 	if err != nil {
+		client.Close()
 		return nil, err
 	}
 	return warned(append(warnings, left...)), nil
 }
 
-// tryConfig refuses a config that cannot work; if it is to be verified, by logging in.
-func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (warnings []string, err error) {
+// tryConfig refuses a config that cannot work; if it is to be verified, by logging in. It
+// returns the client that has tried it.
+func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (client *c1api.Client, warnings []string, err error) {
 	if cfg.federated() {
 		_, warning, err := b.readIdentityToken(ctx, cfg)
 		if err != nil {
-			return nil, refuse("%s", err)
+			return nil, nil, refuse("%s", err)
 		}
 		if warning != "" {
 			warnings = append(warnings, warning)
 		}
 	}
 	if expires, ok := c1api.TokenExpiry(cfg.AccessToken); ok && !b.now().Before(expires) {
-		return nil, refuse("access_token: it has expired at %s", rfc3339(expires))
+		return nil, nil, refuse("access_token: it has expired at %s", rfc3339(expires))
 	}
 	cfg.RequireDPoP = false // until C1 says so
-	client, err := b.newClient(cfg)
-	if err != nil {
-		return nil, refuse("%s", err)
+	if client, err = b.newClient(cfg); err != nil {
+		return nil, nil, refuse("%s", err)
 	}
-	defer client.Close()
 	if !verify {
-		return warnings, nil
+		return client, warnings, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, cfg.RequestTimeout)
+	if err := b.verifyConfig(ctx, &session{config: cfg, client: client}); err != nil {
+		client.Close()
+		return nil, nil, err
+	}
+	return client, warnings, nil
+}
+
+// verifyConfig logs in, and puts into the config what that tells of it.
+func (b *backend) verifyConfig(ctx context.Context, s *session) error {
+	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	_, err = client.Introspect(ctx)
-	cfg.RequireDPoP = client.Health().DPoP
+	_, err := s.client.Introspect(ctx)
+	s.config.RequireDPoP = s.client.Health().DPoP
 	if err != nil {
-		return nil, refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
+		return refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
 	}
-	return warnings, (&session{config: cfg, client: client}).checkRootRotation(ctx)
+	return s.checkRootRotation(ctx)
 }
 
 // checkRootRotation refuses what the clock could not do in time, or not at all.
@@ -239,9 +248,10 @@ func (s *session) checkRootRotation(ctx context.Context) error {
 	return nil
 }
 
-// storeConfig stores a config that was checked and has all that depends on it follow.
-// It returns what to tell whoever wrote it.
-func (b *backend) storeConfig(ctx context.Context, stored, cfg *config, o target.Origin) (warnings []string, err error) {
+// storeConfig stores the config of a session, uses the session from then on, and has all
+// that depends on it follow. It returns what to tell whoever wrote it.
+func (b *backend) storeConfig(ctx context.Context, stored *config, s *session, o target.Origin) (warnings []string, err error) {
+	cfg := s.config
 	if err := b.store.Prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -260,7 +270,7 @@ func (b *backend) storeConfig(ctx context.Context, stored, cfg *config, o target
 	if err := storedConfig.Write(ctx, b.store, store.Fixed(configKey), cfg); err != nil {
 		return nil, err
 	}
-	b.sessions.drop()
+	b.sessions.use(s)
 	warnings = b.identityWritten(ctx, stored, cfg, o)
 	b.retryRetirements(ctx)
 	b.retryRotations(ctx)

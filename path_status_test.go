@@ -31,8 +31,12 @@ func TestStatusOfAnEmptyMount(t *testing.T) {
 func TestStatusShowsTheConnection(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
-	require.Empty(t, e.read("status").Data["breaker"], "C1 was not called by this process yet")
+	require.Equal(t, "closed", e.read("status").Data["breaker"], "the write of the config has asked C1")
 	e.bindConnector("hr")
+	e.vend("connector-creds/hr")
+	require.Equal(t, 1, e.c1.Requests(c1test.OpToken), "the token with which the config was verified is used")
+	e.restart()
+	require.Empty(t, e.read("status").Data["breaker"], "C1 was not called by this process yet")
 	e.vend("connector-creds/hr")
 	s := e.read("status").Data
 	require.Equal(t, true, s["healthy"])
