@@ -81,7 +81,7 @@ func TestLeaseRevokesWithoutItsBindingAndWithARewrittenConfig(t *testing.T) {
 func TestRevokeWhileC1IsDownEndsTheLeaseAndIsCarriedOutLater(t *testing.T) {
 	t.Parallel()
 	e := configured(t)
-	e.write("config", "max_retries", 0, "request_timeout", 1)
+	e.write("config", "max_retries", 0, "request_timeout", 1, "verify_connection", false)
 	ref := e.bindConnector("hr")
 	resp := e.vend("connector-creds/hr")
 	e.c1.SetDown(true)

@@ -52,13 +52,16 @@ func TestAnswersOfC1BecomeTheErrorTable(t *testing.T) {
 			t.Run(name+" "+path, func(t *testing.T) {
 				t.Parallel()
 				e := configured(t)
-				e.write("config", "request_timeout", 1, "max_retries", 0)
 				creds := "connector-creds/x"
 				if path == "decoys/x" {
 					creds = "decoy-creds/x"
 					e.bindDecoy("x", c1test.KindAccessToken, "rotate_on", "read")
 				} else {
 					e.bindConnector("x")
+				}
+				e.write("config", "max_retries", 0)
+				if tc.fault.Delay > 0 {
+					e.write("config", "request_timeout", 1, "verify_connection", false)
 				}
 				for _, op := range []string{"rotateConnector", "rotateDecoy"} {
 					fault := tc.fault
