@@ -85,7 +85,8 @@ func TestC1RefusingTheMountsIdentityIsABadGateway(t *testing.T) {
 	_, err := e.Read("connector-creds/github")
 	requireRefused(t, err, http.StatusBadGateway, "give it the right in C1")
 
-	e.Configure(e.Mount, e.Tenant, object{"max_retries": 0})
+	// Unverified, so that the read is the first to log in.
+	e.Configure(e.Mount, e.Tenant, object{"max_retries": 0, "verify_connection": false})
 	e.Tenant.AddFault(c1test.Fault{Op: c1test.OpToken, Times: 1, Status: 401})
 	_, err = e.Read("connector-creds/github")
 	requireRefused(t, err, http.StatusBadGateway, "C1 refuses this mount's identity")

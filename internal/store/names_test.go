@@ -61,19 +61,19 @@ func TestKeysSayNothingAndAreAlwaysTheSame(t *testing.T) {
 	storage := &logical.InmemStorage{}
 	first, second := newStore(storage), newStore(storage)
 	other := newStore(&logical.InmemStorage{})
-	for _, key := range []Key{Hashed("thing/", "secret"), HashedIn("thing/", "sec", "secret"), Listed("secret")} {
+	for _, key := range []Key{Hashed("thing/", "secret name"), HashedIn("thing/", "secret", "secret name"), Listed("secret name")} {
 		raw := keyOf(t, first, key)
 		require.Equal(t, raw, keyOf(t, first, key))
 		require.Equal(t, raw, keyOf(t, second, key), "the next process")
 		require.NotEqual(t, raw, keyOf(t, other, key), "another mount")
-		require.NotContains(t, raw, "sec")
+		require.NotContains(t, raw, "secret")
 	}
 	require.NotEqual(t, keyOf(t, first, Hashed("a/", "x"))[2:], keyOf(t, first, Hashed("b/", "x"))[2:])
 	require.Equal(t, "config", keyOf(t, first, Fixed("config")))
 
-	name, err := first.Name(t.Context(), Hashed("thing/", "secret"))
+	name, err := first.Name(t.Context(), Hashed("thing/", "secret name"))
 	require.NoError(t, err)
-	require.Equal(t, keyOf(t, first, Hashed("thing/", "secret")), "thing/"+name)
+	require.Equal(t, keyOf(t, first, Hashed("thing/", "secret name")), "thing/"+name)
 	require.Len(t, name, 64)
 }
 
