@@ -96,7 +96,7 @@ func TestBadBindingIsRefusedByNameAndAsksC1Nothing(t *testing.T) {
 		"negative grace":          {"connectors/a", []any{"rotate_on", "schedule", "grace_period", -1}, "grace_period"},
 		"cron of six fields":      {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 0 3 * * *"}, "rotation_schedule"},
 		"cron out of range":       {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "61 3 * * *"}, "rotation_schedule"},
-		"cron that never comes":   {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 3 30 2 *"}, "never comes true"},
+		"cron that never comes":   {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "0 3 30 2 *"}, "never matches"},
 		"cron of an odd zone":     {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "CRON_TZ=Mars/Base 0 3 * * *"}, "rotation_schedule"},
 		"cron of no fixed zone":   {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "CRON_TZ=Local 0 3 * * *"}, "name one"},
 		"cron with a zone only":   {"connectors/a", []any{"rotate_on", "schedule", "rotation_schedule", "CRON_TZ=UTC"}, "no time"},

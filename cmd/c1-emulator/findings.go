@@ -54,7 +54,7 @@ func findings(ctx context.Context, args []string, _ io.Reader, stdout, stderr io
 	}
 	var indented bytes.Buffer
 	if err := json.Indent(&indented, body, "", "  "); err != nil {
-		return fmt.Errorf("the findings are no JSON: %w", err)
+		return fmt.Errorf("the findings are not JSON: %w", err)
 	}
 	_, _ = fmt.Fprintln(stdout, indented.String())
 	return nil

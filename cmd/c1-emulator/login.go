@@ -54,7 +54,7 @@ func login(ctx context.Context, args []string, stdin io.Reader, stdout, stderr i
 	}
 	parsed, err := url.Parse(*tenantURL)
 	if err != nil || parsed.Hostname() == "" {
-		return errors.New("-url is no URL")
+		return errors.New("-url is not a URL")
 	}
 	if *audience == "" {
 		*audience = parsed.Hostname()

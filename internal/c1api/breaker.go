@@ -21,7 +21,7 @@ const (
 // a refusal (4xx) proves that C1 is there, and 429 and 503 with Retry-After
 // are obeyed by waiting, not by the breaker.
 var (
-	errBroken   = errors.New("C1 did not answer, or with a server error")
+	errBroken   = errors.New("C1 did not answer, or answered with a server error")
 	errNothing  = errors.New("nothing can be said: the caller went away")
 	errRejected = errors.New("the breaker is open")
 )

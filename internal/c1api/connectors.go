@@ -142,7 +142,7 @@ func (k call) decodeRotated(body []byte, appID, connectorID string, now time.Tim
 	}
 	switch {
 	case other(cred.AppID, appID) || other(cred.ConnectorID, connectorID):
-		return refuse("it is for another connector than the one asked for")
+		return refuse("it is for a different connector from the one asked for")
 	case !cred.DeletedAt.IsZero():
 		return refuse("it is already deleted")
 	case over(cred.ExpiresAt, now):

@@ -237,7 +237,7 @@ func (o object) secret(field string, limit int) (string, error) {
 	case strings.ContainsFunc(value, func(r rune) bool {
 		return unicode.IsControl(r) || r == utf8.RuneError || unicode.In(r, unicode.Zl, unicode.Zp)
 	}):
-		return "", errors.New("holds a control character or is no valid text")
+		return "", errors.New("holds a control character or is not valid text")
 	}
 	return value, nil
 }

@@ -151,7 +151,7 @@ func (k call) decodeVended(body []byte, id string) (*Decoy, *DecoyMaterial, erro
 		shown.warnings = new([]string)
 		decoy = shown.decoy()
 		if other(decoy.ID, id) {
-			return nil, nil, k.unusable("C1 rotated, but its answer is about another decoy than the one asked for")
+			return nil, nil, k.unusable("C1 rotated, but its answer is about a different decoy from the one asked for")
 		}
 		decoy.ID = id
 	}

@@ -63,7 +63,7 @@ func TestUnusableRotateDecoyAnswers(t *testing.T) {
 	}
 	c, _ := newClient(t, &fakeC1{api: always(reply{body: goodDecoy})})
 	_, _, err := c.RotateDecoy(t.Context(), "another")
-	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "another decoy")
+	require.Contains(t, failedFor(t, err, ReasonUnknown).Message, "a different decoy")
 }
 
 func TestListDecoysReturnsTheFirstPage(t *testing.T) {

@@ -120,7 +120,7 @@ func (c *Client) attempt(ctx context.Context, k call, n int, reauthenticated *bo
 			return nil, failed
 		}
 		if !k.sendBy.IsZero() && time.Now().After(k.sendBy) {
-			return nil, &failure{err: gaveUp(ctx, "its turn, C1's pause or the access token took so long that too little time was left for an answer")}
+			return nil, &failure{err: gaveUp(ctx, "waiting for its turn, for C1's pause or for the access token left too little time for an answer")}
 		}
 		a := c.exchange(ctx, k, token)
 		c.log.Debug("request to C1", "op", k.op, "status", a.status, "duration_ms", a.took.Milliseconds(), "attempt", n)

@@ -160,7 +160,7 @@ func TestAConnectorCredentialIsGoneOnlyWhenC1HoldsItNoLonger(t *testing.T) {
 		says   string
 	}{
 		"alive":              {func(*c1test.Tenant, c1test.ConnectorRef, string) {}, "", ""},
-		"revoked":            {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) { t.RevokeCredential(id) }, "still its connector", ""},
+		"revoked":            {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) { t.RevokeCredential(id) }, "still knows its connector", ""},
 		"its connector gone": {func(t *c1test.Tenant, ref c1test.ConnectorRef, _ string) { t.DeleteConnector(ref) }, "the app's connectors", ""},
 		"revoked and shown": {func(t *c1test.Tenant, _ c1test.ConnectorRef, id string) {
 			t.SetRevokedAnswer(c1test.RevokedShown)

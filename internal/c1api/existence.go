@@ -231,19 +231,19 @@ func (e *evidence) judge() (next question, why string, unproven *Error) {
 	}
 	switch {
 	case e.of == anOwnCredential:
-		return e.judgeList(askList, e.list, "credentials", "C1 no longer knows it (404), and its list of credentials is without it")
+		return e.judgeList(askList, e.list, "credentials", "C1 no longer knows it (404), and its list of credentials does not contain it")
 	case e.of == aDecoy:
-		return e.judgeList(askList, e.list, "decoys", "C1 no longer knows it (404), and its list of decoys is without it")
+		return e.judgeList(askList, e.list, "decoys", "C1 no longer knows it (404), and its list of decoys does not contain it")
 	case e.connector.sight == notAsked:
 		return askConnector, "", nil
 	case e.connector.sight == shown:
-		return askNothing, "C1 no longer knows it (404), but still its connector", nil
+		return askNothing, "C1 no longer knows it (404), but still knows its connector", nil
 	case e.connector.sight == nothing:
 		return askNothing, "", e.unproven("its connector", e.connector.err)
 	case e.list.sight != unknown: // the connector may be gone too
-		return e.judgeList(askList, e.list, "the app's connectors", "C1 no longer knows it and its connector (404), and its list of the app's connectors is without that")
+		return e.judgeList(askList, e.list, "the app's connectors", "C1 no longer knows it and its connector (404), and its list of the app's connectors does not contain the connector")
 	default: // the app may be gone as well, or connectors be switched off
-		return e.judgeList(askApps, e.apps, "apps", "C1 no longer knows it, its connector and its app (404), and its list of apps is without that")
+		return e.judgeList(askApps, e.apps, "apps", "C1 no longer knows it, its connector and its app (404), and its list of apps does not contain the app")
 	}
 }
 

@@ -55,24 +55,24 @@ func evidenceTable() []row {
 		{of: aDecoy, object: "shown"},
 
 		{of: aCredential, object: "404 of C1's", next: askConnector},
-		{of: aCredential, object: "404 of C1's", connector: "shown", gone: "but still its connector"},
+		{of: aCredential, object: "404 of C1's", connector: "shown", gone: "but still knows its connector"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", next: askList},
-		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "not there", gone: "the app's connectors is without that"},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "not there", gone: "the app's connectors does not contain the connector"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", next: askApps},
-		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "not there", gone: "its list of apps is without that"},
+		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "not there", gone: "its list of apps does not contain the app"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "shown", reason: ReasonNotFound, says: "shows its app, so connectors may be switched off"},
 		{of: aCredential, object: "404 of C1's", connector: "404 of C1's", list: "404 of C1's", apps: "404 of C1's", reason: ReasonNotFound, says: "the list of apps answers 404 too, so the feature may be switched off"},
 
 		{of: anOwnCredential, object: "not asked", next: askObject},
 		{of: anOwnCredential, object: "shown"},
 		{of: anOwnCredential, object: "404 of C1's", next: askList},
-		{of: anOwnCredential, object: "404 of C1's", list: "not there", gone: "list of credentials is without it"},
+		{of: anOwnCredential, object: "404 of C1's", list: "not there", gone: "list of credentials does not contain it"},
 		{of: anOwnCredential, object: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
 		{of: anOwnCredential, object: "404 of C1's", list: "404 of C1's", reason: ReasonNotFound, says: "the list of credentials answers 404 too, so the feature may be switched off"},
 
 		{of: aDecoy, object: "404 of C1's", next: askList},
-		{of: aDecoy, object: "404 of C1's", list: "not there", gone: "list of decoys is without it"},
+		{of: aDecoy, object: "404 of C1's", list: "not there", gone: "list of decoys does not contain it"},
 		{of: aDecoy, object: "404 of C1's", list: "shown", reason: ReasonNotFound, says: "shows it, so this 404 proves nothing"},
 		{of: aDecoy, object: "404 of C1's", list: "404 of C1's", reason: ReasonNotFound, says: "the list of decoys answers 404 too, so the feature may be switched off"},
 	}
@@ -277,7 +277,7 @@ func TestEndConnectorCredentialBelievesOnlyC1(t *testing.T) {
 	}{
 		"revoked":                 {map[string]reply{revoke: {}}, 1, "revoked", "", ""},
 		"revoked, with an object": {map[string]reply{revoke: {body: `{"x":1}`}}, 1, "revoked", "", ""},
-		"gone already":            {map[string]reply{connectorRoute: {body: goodConnector}}, 3, "still its connector", "", ""},
+		"gone already":            {map[string]reply{connectorRoute: {body: goodConnector}}, 3, "still knows its connector", "", ""},
 		"deleted already":         {map[string]reply{get: deleted}, 2, "deleted since", "", ""},
 		"409, deleted already":    {map[string]reply{revoke: {status: 409}, get: deleted}, 2, "deleted since", "", ""},
 		"405, alive":              {map[string]reply{revoke: {status: 405}, get: shows}, 2, "", ReasonRejected, "C1 still shows the credential"},

@@ -44,9 +44,9 @@ func (s *tokenSource) exchange(ctx context.Context) (url.Values, *failure) {
 func checkIdentityToken(token string) error {
 	switch {
 	case !validBearer(token):
-		return fmt.Errorf("what is to be one is empty, longer than %d characters or holds characters that no JWT has", maxSecretLength)
+		return fmt.Errorf("the one given is empty, longer than %d characters or holds characters that no JWT has", maxSecretLength)
 	case findSecret(token) != nothingSecret:
-		return errors.New("what is to be one holds a client secret or a private key, which must not be sent")
+		return errors.New("the one given holds a client secret or a private key, which must not be sent")
 	default:
 		return nil
 	}

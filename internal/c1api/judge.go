@@ -94,11 +94,11 @@ func (c *Client) whyUnauthorized(asks challenge, t *token) string {
 	case t.static:
 		return "the configured access token is wrong, expired or revoked"
 	case t.bound && asks.nonce != "":
-		return "C1 asked for another nonce in the DPoP proof again"
+		return "C1 asked again for another nonce in the DPoP proof"
 	case t.bound && asks.code == errorBadProof:
-		return join("also with a new DPoP proof", c.clock.skew())
+		return join("even with a new DPoP proof", c.clock.skew())
 	default:
-		return "also with a new access token"
+		return "even with a new access token"
 	}
 }
 
@@ -171,7 +171,7 @@ func describe(err error, timeout time.Duration) string {
 	case errors.As(err, &unknown):
 		return "TLS: C1's certificate is signed by an authority that is not trusted here (is a CA missing in the config?)"
 	case errors.As(err, &hostname):
-		return "TLS: C1's certificate is for another host than " + clean(hostname.Host, nil)
+		return "TLS: C1's certificate is for a host other than " + clean(hostname.Host, nil)
 	case errors.As(err, &invalid):
 		return "TLS: C1's certificate is expired or not fit for use"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
@@ -187,7 +187,7 @@ func describe(err error, timeout time.Duration) string {
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timedOut) && timedOut.Timeout():
 		return fmt.Sprintf("no answer in time (at most %s)", timeout)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the connection ended before the whole answer had come"
+		return "the connection ended before the whole answer had arrived"
 	case errors.As(err, &op):
 		return "the connection failed (" + clean(op.Op, nil) + ")"
 	default:

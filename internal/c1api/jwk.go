@@ -23,7 +23,7 @@ func parseSigningSecret(secret string) (*jose.JSONWebKey, error) {
 	case len(parts) < 4 || parts[3] == "":
 		return nil, errors.New("the client secret is not complete: " + signingSecretForm)
 	case parts[2] != secretTokenVersion:
-		return nil, errors.New("the client secret is a secret-token: of another version than v1, the only one that this plugin knows")
+		return nil, errors.New("the client secret is a secret-token: of a version other than v1, the only one that this plugin knows")
 	case strings.Contains(parts[3], "="):
 		return nil, errors.New("the client secret's key has base64 padding (=): it must be unpadded base64url")
 	}

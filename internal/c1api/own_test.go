@@ -119,7 +119,7 @@ func TestCreatedCredentialThatCannotBeUsedIsAnUnknownOutcome(t *testing.T) {
 		"its clientSecret is not text":       edited(`"clientSecret":"s3cr3t-value"`, `"clientSecret":{"a":"s3cr3t-value"}`),
 		"holds a control character":          edited(`s3cr3t-value`, `s3cr3t-value\n`),
 		"is not complete":                    edited(`s3cr3t-value`, "secret-token:s3cr3t-value"),
-		"another version":                    edited(`s3cr3t-value`, strings.Replace(signing, ":v1:", ":v2:", 1)),
+		"a version other than":               edited(`s3cr3t-value`, strings.Replace(signing, ":v1:", ":v2:", 1)),
 		"another service principal's":        edited(`"servicePrincipalId":"user1"`, `"servicePrincipalId":"user2"`),
 		"already expired":                    edited("2126", "2016"),
 		"already deleted":                    edited(`"lastUsedAt":null`, `"deletedAt":"2026-01-01T00:00:00Z"`),
@@ -214,8 +214,8 @@ func TestEndOfAnOwnCredentialTakesEvidence(t *testing.T) {
 		says     string
 	}{
 		"revoked":              {map[string]reply{revoke: {}}, 1, "C1 revoked it", "", ""},
-		"gone already":         {map[string]reply{list: {body: `{"list":[{"id":"other"}]}`}}, 3, "its list of credentials is without it", "", ""},
-		"listed as deleted":    {map[string]reply{list: {body: `{"list":[{"id":"red-fox-1","deletedAt":"2026-01-01T00:00:00Z"}]}`}}, 3, "without it", "", ""},
+		"gone already":         {map[string]reply{list: {body: `{"list":[{"id":"other"}]}`}}, 3, "its list of credentials does not contain it", "", ""},
+		"listed as deleted":    {map[string]reply{list: {body: `{"list":[{"id":"red-fox-1","deletedAt":"2026-01-01T00:00:00Z"}]}`}}, 3, "does not contain it", "", ""},
 		"404, yet listed":      {map[string]reply{list: {body: `{"list":[{"id":"red-fox-1"}]}`}}, 3, "", ReasonNotFound, "this 404 proves nothing"},
 		"404 of everything":    {nil, 3, "", ReasonNotFound, "may be switched off"},
 		"404 of a proxy":       {map[string]reply{get: {status: 404, body: "<html>"}, list: {body: `{}`}}, 2, "", ReasonNotFound, "not in C1's own form"},

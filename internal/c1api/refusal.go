@@ -36,7 +36,7 @@ func refusal(message string) *failure {
 func (s *tokenSource) refused(err error, how manner) minted {
 	var refused *oauth2.RetrieveError
 	if !errors.As(err, &refused) {
-		message := "the answer of the token endpoint is no token answer"
+		message := "the token endpoint's answer is not a token answer"
 		var network *url.Error
 		if errors.As(err, &network) {
 			message = describe(err, s.client.timeout)

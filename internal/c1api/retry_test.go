@@ -259,7 +259,7 @@ func TestARotateIsNotSentWithTooLittleTimeForItsAnswer(t *testing.T) {
 					require.Equal(t, 2, f.asked)
 					return
 				}
-				require.Contains(t, failedFor(t, err, ReasonNotSent).Message, "too little time was left")
+				require.Contains(t, failedFor(t, err, ReasonNotSent).Message, "too little time for an answer")
 				require.Equal(t, 1, f.asked)
 			})
 		})

@@ -167,7 +167,7 @@ var tokenErrors = map[string]refusedToken{
 		reply{status: 401, body: `{"code":16,"message":"bad\nassertion","details":[{"@type":"x"}],"error":"hidden-upstream-body"}`},
 		ReasonIdentity, "(bad assertion)",
 	},
-	"C1 form with 200":        {reply{body: `{"code":16,"message":"hidden-upstream-body","details":[]}`}, ReasonNotSent, "no token answer"},
+	"C1 form with 200":        {reply{body: `{"code":16,"message":"hidden-upstream-body","details":[]}`}, ReasonNotSent, "not a token answer"},
 	"an error beside a token": {reply{body: `{"error":"invalid_grant","access_token":"tok"}`}, ReasonIdentity, "invalid_grant"},
 	"a proxy's error":         {reply{status: 403, body: `{"code":403,"message":"hidden-upstream-body"}`}, ReasonIdentity, "refused the client ID or its secret"},
 	"501":                     {reply{status: 501}, ReasonNotSent, "no access token"},
@@ -193,9 +193,9 @@ func TestRefusedTokenRequests(t *testing.T) {
 		"server error":       {reply{status: 500, body: secretBody}, ReasonNotSent, "no access token"},
 		"unavailable":        {reply{status: 503, header: map[string]string{"Retry-After": "0"}}, ReasonUnavailable, "no access token"},
 		"rate limited":       {reply{status: 429}, ReasonRateLimited, "no access token"},
-		"HTML with 200":      {reply{body: secretBody}, ReasonNotSent, "no token answer"},
-		"empty token":        {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "no token answer"},
-		"endless answer":     {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "no token answer"},
+		"HTML with 200":      {reply{body: secretBody}, ReasonNotSent, "not a token answer"},
+		"empty token":        {reply{body: `{"access_token":"","expires_in":600}`}, ReasonNotSent, "not a token answer"},
+		"endless answer":     {reply{body: `{"access_token":"` + strings.Repeat("x", 2<<20) + `"}`}, ReasonNotSent, "not a token answer"},
 		"token with newline": {reply{body: `{"access_token":"a\nb","token_type":"Bearer","expires_in":600}`}, ReasonIdentity, "header"},
 		"DPoP token":         {reply{body: `{"access_token":"tok","token_type":"DPoP","expires_in":600}`}, ReasonIdentity, "no proof of one was sent"},
 		"odd token":          {reply{body: `{"access_token":"tok","token_type":"N_A","expires_in":600}`}, ReasonIdentity, "neither Bearer nor DPoP"},
@@ -268,7 +268,7 @@ func TestOneReauthenticationAfter401(t *testing.T) {
 		e := failedFor(t, err, ReasonIdentity)
 		require.True(t, e.FromC1)
 		require.Equal(t, 16, e.Code)
-		require.Equal(t, "token [redacted] has expired (also with a new access token)", e.Message)
+		require.Equal(t, "token [redacted] has expired (even with a new access token)", e.Message)
 		require.Len(t, f.requests, 2)
 		require.Equal(t, 2, f.mints)
 	})

@@ -129,9 +129,9 @@ func TestFailuresBeforeAnythingWasSent(t *testing.T) {
 	t.Cleanup(plain.Close)
 	_, o := serveTLS(t, nil)
 	for says, target := range map[string]string{
-		"connection was refused": "https://" + closed.Addr().String(),
-		"does not speak TLS":     strings.Replace(plain.URL, "http:", "https:", 1),
-		"is for another host":    strings.Replace(o.URL, "127.0.0.1", "localhost", 1),
+		"connection was refused":   "https://" + closed.Addr().String(),
+		"does not speak TLS":       strings.Replace(plain.URL, "http:", "https:", 1),
+		"is for a host other than": strings.Replace(o.URL, "127.0.0.1", "localhost", 1),
 	} {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()

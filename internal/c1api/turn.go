@@ -129,7 +129,7 @@ func (c *Client) pace(ctx context.Context, about string) *Error {
 
 // paused is the error of a call that C1's Retry-After holds back.
 func (c *Client) paused(ctx context.Context, left time.Duration) *Error {
-	e := gaveUp(ctx, fmt.Sprintf("C1 asked to send nothing for another %s", roundUp(left)))
+	e := gaveUp(ctx, fmt.Sprintf("C1 asked the plugin to send nothing for another %s", roundUp(left)))
 	e.Reason, e.RetryAfter = ReasonRateLimited, left
 	return e
 }

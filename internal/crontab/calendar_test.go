@@ -76,7 +76,7 @@ func TestNextIsTheFirstMinuteThatMatches(t *testing.T) {
 		line := strings.Join([]string{minute.text, hour.text, day.text, month.text, weekday.text}, " ")
 		s, err := Parse(line)
 		if err != nil {
-			if !strings.Contains(err.Error(), "never comes true") {
+			if !strings.Contains(err.Error(), "never matches") {
 				t.Fatalf("%s: %v", line, err)
 			}
 			s = &Schedule{zone: time.UTC}

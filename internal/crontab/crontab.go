@@ -91,7 +91,7 @@ func Parse(line string) (*Schedule, error) {
 		eitherDay: !wildcard(texts[2]) && !wildcard(texts[4]),
 	}}
 	if !s.calendar.possible() {
-		return nil, errors.New("cron line never comes true: choose a day that one of its months has")
+		return nil, errors.New("cron line never matches: choose a day that one of its months has")
 	}
 	return s, nil
 }
@@ -113,7 +113,7 @@ func splitZone(words []string) (*time.Location, []string, error) {
 		return nil, nil, err
 	}
 	if len(words) == 1 {
-		return nil, nil, errors.New("cron line names a time zone and no time: write five fields after it")
+		return nil, nil, errors.New("cron line names a time zone but no time: write five fields after it")
 	}
 	return zone, words[1:], nil
 }
@@ -121,7 +121,7 @@ func splitZone(words []string) (*time.Location, []string, error) {
 // expand returns the five fields that a shorthand stands for.
 func expand(words []string) ([]string, error) {
 	if words[0] == "@every" {
-		return nil, errors.New("@every is a period and no cron line: use rotation_period")
+		return nil, errors.New("@every is a period, not a cron line: use rotation_period")
 	}
 	line, ok := shorthands[words[0]]
 	if !ok {
