@@ -116,7 +116,7 @@ func (b *backend) clockTrusted(ctx context.Context) error {
 	err := b.introspect(ctx)
 	if s := b.sessions.peek(); s != nil {
 		if offset := s.client.Health().ClockOffset; offset < -clockTolerance {
-			return fmt.Errorf("this machine's clock is %s ahead of C1's: set it right, nothing is done by it until then", -offset.Round(time.Second))
+			return fmt.Errorf("this machine's clock is %s ahead of C1's: correct it; until then nothing that is due is done", -offset.Round(time.Second))
 		}
 	}
 	return err

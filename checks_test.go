@@ -103,7 +103,7 @@ func TestWhatBecomesOfALeasedDecoyShows(t *testing.T) {
 		state string
 		says  string
 	}{
-		"rotated by somebody else": {func(e *engine, id string) { e.c1.RotateDecoy(id) }, target.AttentionDrifted, "another fingerprint"},
+		"rotated by somebody else": {func(e *engine, id string) { e.c1.RotateDecoy(id) }, target.AttentionDrifted, "a different fingerprint"},
 		"deleted":                  {func(e *engine, id string) { e.c1.DeleteDecoy(id) }, target.AttentionDrifted, "gone at C1"},
 		"nothing":                  {func(*engine, string) {}, target.Ready, ""},
 		"the feature switched off": {func(e *engine, _ string) { e.c1.SetDecoyFeature(false) }, target.Ready, ""},

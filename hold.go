@@ -54,7 +54,7 @@ func (t *turn) storeReadable(ctx context.Context, next *target.State) (nextMinut
 // revoke it would be worse: the credential before it may be dead already.
 func (t *turn) holdUntilStored(ctx context.Context, o *order, next *target.State, attemptMinute int64, cause error) error {
 	failed := failWith(statusOutcomeUnknown,
-		"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); it is held in memory and stored as soon as storage takes it", t.ref, cause)
+		"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); the engine holds it in memory and stores it as soon as storage accepts it", t.ref, cause)
 	t.Logger().Error("holding material that storage refuses", "target", t.ref.String(), "version", next.Version, "error", cause)
 	if o.shared != nil {
 		t.shared.finish(t.ref, o.shared, nil, nil, failed) // nobody has to wait for that

@@ -77,9 +77,9 @@ func (bindable) heals(open *target.State, kept bool) string {
 	case !kept:
 		return "rotating again settles it"
 	case open.Paused != nil:
-		return "rotating again settles it, which the clock, being paused, does not do"
+		return "rotating again settles it, which the engine does not do by itself while the binding is paused"
 	default:
-		return "it is rotated again at " + rfc3339(open.Attempt.CommitBy) + ", or sooner if somebody asks for it"
+		return "the engine rotates it again at " + rfc3339(open.Attempt.CommitBy) + ", or sooner if somebody asks for it"
 	}
 }
 

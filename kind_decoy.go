@@ -66,7 +66,7 @@ func (decoyKind) see(ctx context.Context, s *session, state *target.State) (sigh
 	case found.Gone:
 		shown.Drift = "the decoy is gone at C1 (" + found.Why + ")"
 	case state.Current != nil && target.Differs(shown.Fingerprint, state.Current.Fingerprint):
-		shown.Drift = "C1 shows another fingerprint than the vended one: " + vendedBefore(state) + "; rotate again"
+		shown.Drift = "C1 shows a different fingerprint from the vended one: " + vendedBefore(state) + "; rotate again"
 	}
 	return shown, nil
 }
@@ -140,7 +140,7 @@ func (decoyKind) endLeased(ctx context.Context, b *backend, _ *session, l *lease
 }
 
 func (decoyKind) end(context.Context, *backend, *session, target.Ref, string) (why string, err error) {
-	return "", errors.New("a decoy's copy has no ID: a rotation makes it dead")
+	return "", errors.New("a decoy's copy has no ID: only a rotation ends it")
 }
 
 // seenDecoy is what a look at a decoy has shown.

@@ -50,7 +50,7 @@ func (t *turn) lookBeforeRotating(ctx context.Context, o *order) error {
 		if a.RequestID != "" && a.RequestID == o.origin.RequestID {
 			return nil // it was sent again, which the rotation refuses by itself
 		}
-		return failWith(http.StatusConflict, "what became of the rotation before is not known yet: C1 is asked at %s; the credential in config works", rfc3339(a.NextTry))
+		return failWith(http.StatusConflict, "the outcome of the previous rotation is not known yet: the engine asks C1 at %s; the credential in config works", rfc3339(a.NextTry))
 	}
 	look, cancel := o.session.bound(ctx)
 	defer cancel()
@@ -78,7 +78,7 @@ func notRotated(err error) error {
 	}
 	u := fromC1(err)
 	if e.Reason == c1api.ReasonForbidden {
-		u.message = fmt.Sprintf("the mount's identity may not replace its own credential: %s; it takes the right to list, create and delete the credentials of its own service principal, or of its own user. Nothing was changed", e)
+		u.message = fmt.Sprintf("the mount's identity may not replace its own credential: %s; it needs the right to list, create and delete the credentials of its own service principal, or of its own user. Nothing was changed", e)
 	}
 	return u
 }
@@ -97,10 +97,10 @@ func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, e
 		defer cancel()
 		why, failed := o.session.client.EndOwnCredential(ctx, o.own.owner, made.ID)
 		if failed != nil {
-			o.orphan, why = made.ID, "it is ended later: "+failed.Error()
+			o.orphan, why = made.ID, "the engine ends it later: "+failed.Error()
 		}
 		return nil, failWith(http.StatusBadGateway,
-			"the identity was not rotated: C1 made the credential %s, which does not do: %s (%s)", made.ClientID, err, why).inState()
+			"the identity was not rotated: C1 made the credential %s, which cannot be used: %s (%s)", made.ClientID, err, why).inState()
 	}
 	return &material{
 		CredentialID: made.ID, ClientID: made.ClientID, ExpiresAt: made.ExpiresAt, Fingerprint: hexSHA256(secret), identity: cfg,
@@ -108,7 +108,7 @@ func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, e
 }
 
 func (identityKind) heals(open *target.State, _ bool) string {
-	return "the credential before stays in use, and C1 is asked at " + rfc3339(open.Attempt.CommitBy) + " for what it made, to end it"
+	return "the previous credential stays in use, and at " + rfc3339(open.Attempt.CommitBy) + " the engine asks C1 what it made, and ends that"
 }
 
 // endUnused: what was made in vain is planned to be ended (Orphaned).
@@ -141,7 +141,7 @@ func (t *turn) prove(ctx context.Context, o *order, cfg *config) error {
 	}{{"role", before.Roles, who.Roles}, {"permission", before.Permissions, who.Permissions}} {
 		for _, name := range have.before {
 			if !slices.Contains(have.now, name) {
-				return fmt.Errorf("it lacks the %s %s of the one before", have.what, clip(name, 80))
+				return fmt.Errorf("it lacks the %s %s of the previous credential", have.what, clip(name, 80))
 			}
 		}
 	}
@@ -174,11 +174,11 @@ func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.
 		t.tally.rotated(t.ref.Kind, open.Attempt.Reason, target.AttentionAmbiguous)
 		t.leaveOpen(ctx, o, open, why)
 		return failWith(statusOutcomeUnknown,
-			"outcome not stored: %s; the credential before is in use, and what is in vain is ended at %s", why, commitBy).inState()
+			"outcome not stored: %s; the previous credential is in use, and the engine ends the unused one at %s", why, commitBy).inState()
 	}
 	if err := t.storeKept(ctx, next, attemptMinute); err != nil {
 		return failWith(statusOutcomeUnknown,
-			"the new credential %s is stored and in use; storage refused the record of it (%s), which is made up for at %s", m.ClientID, err, commitBy).inState()
+			"the new credential %s is stored and in use; storage refused its record (%s), which the engine adds at %s", m.ClientID, err, commitBy).inState()
 	}
 	t.announce(ctx, next.Newest)
 	return nil

@@ -50,7 +50,7 @@ func (t *turn) look(ctx context.Context, state *target.State, out *settled) (*ta
 // it was vended.
 func vendedBefore(t *target.State) string {
 	if t.Recheck.Why == target.LateCommit {
-		return "a request of unknown outcome was committed late"
+		return "C1 carried out a request of unknown outcome late"
 	}
 	return "somebody else rotated it, or Vault was restored from an older snapshot"
 }

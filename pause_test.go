@@ -42,7 +42,7 @@ func TestAPausedClockRotatesNothingAndReadersGoOn(t *testing.T) {
 	require.True(t, e.alive(resp))
 	require.Equal(t, int64(300), resp.Data["ttl"], "nobody knows when a person resumes it")
 	require.Len(t, resp.Warnings, 1)
-	require.Contains(t, resp.Warnings[0], "paused: approle-billing has the clock rotate nothing since "+paused["paused_at"].(string)+": change freeze until Monday")
+	require.Contains(t, resp.Warnings[0], "paused: approle-billing paused the scheduled rotations at "+paused["paused_at"].(string)+": change freeze until Monday")
 	shown := e.read("connectors/hr").Data
 	for field, value := range paused {
 		require.Equal(t, value, shown[field])
@@ -105,7 +105,7 @@ func TestPausedUnknownOutcomesWaitForAPerson(t *testing.T) {
 	e.c1.AddFault(c1test.Fault{Op: c1test.OpRotateConnector, DropAfter: true, Times: 1})
 	f := e.refused(logical.UpdateOperation, "connectors/hr/rotate", nil)
 	require.Equal(t, http.StatusConflict, f.status)
-	require.Contains(t, f.message, "which the clock, being paused, does not do")
+	require.Contains(t, f.message, "which the engine does not do by itself while the binding is paused")
 	for range 10 {
 		e.after(time.Hour)
 	}
@@ -133,7 +133,7 @@ func TestWhatFailsIsTriedAtOnceWhenResumed(t *testing.T) {
 	e.write("config", "max_retries", 0) // else it would be tried at once
 	e.after(time.Hour)
 	require.Equal(t, asked, e.c1.Requests(c1test.OpRotateConnector))
-	require.Contains(t, strings.Join(e.read("connectors/hr").Data["problems"].([]string), "\n"), "next try when the clock is resumed")
+	require.Contains(t, strings.Join(e.read("connectors/hr").Data["problems"].([]string), "\n"), "next try when the binding is resumed")
 	fault.Clear()
 	e.write("connectors/hr/resume")
 	e.after(time.Second)
@@ -149,7 +149,7 @@ func TestPausedBeforeTheFirstRotationThereIsNothingToRead(t *testing.T) {
 	e.after(48 * time.Hour)
 	require.Zero(t, e.c1.Changes(c1test.OpRotateDecoy))
 	f := e.refused(logical.ReadOperation, "decoy-creds/bait", nil)
-	require.Contains(t, f.message, "no material yet: nothing rotates it by the clock; paused: ")
+	require.Contains(t, f.message, "no material yet: the engine does not rotate it by itself; paused: ")
 	require.Equal(t, target.Pending, e.read("decoys/bait").Data["state"])
 }
 

@@ -105,7 +105,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		// Vault has revoked the mount's leases already, or is about to forget
 		// the one that it would make of this.
 		t.undelivered(ctx, o.session, open.Newest)
-		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: what was minted is being ended")
+		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: the engine is ending the new credential")
 	}
 	return m, nil
 }
@@ -266,7 +266,7 @@ func (t *turn) outcomeUnknown(ctx context.Context, o *order, open *target.State,
 	})
 	t.leaveOpen(ctx, o, open, cause.Error())
 	return failWith(statusOutcomeUnknown,
-		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s, until then status shows it as ambiguous", t.ref, cause, t.kindOf(t.ref).heals(open, o.keeps())).because(cause)
+		"outcome unknown: C1 may have rotated %s, and the material is lost (%s); %s; until then status shows it as ambiguous", t.ref, cause, t.kindOf(t.ref).heals(open, o.keeps())).because(cause)
 }
 
 // leaveOpen stores why the outcome of an attempt is unknown, and has somebody look once
@@ -311,7 +311,7 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 		t.tally.rotated(t.ref.Kind, next.Newest.Reason, target.AttentionAmbiguous)
 		t.abandon(ctx, o, next)
 		return failWith(statusOutcomeUnknown,
-			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); what was minted is being ended, rotate again", t.ref, err)
+			"outcome not stored: C1 rotated %s, and Vault's storage refused the result (%s); the engine is ending the new credential, rotate again", t.ref, err)
 	}
 	t.announce(ctx, next.Newest)
 	return nil

@@ -66,7 +66,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 			return err
 		}
 		if bind == nil {
-			return refuse("%s has no rotate_on=schedule any more", name)
+			return refuse("%s no longer has rotate_on=schedule", name)
 		}
 		s, err := b.session(ctx)
 		if err != nil {

@@ -130,7 +130,7 @@ func (t *turn) replanned(ctx context.Context, now time.Time) (*target.State, err
 	next = next.Retried(now, s.terms(bind))
 	late := next.Missed(now, s.terms(bind))
 	if late != next {
-		t.Logger().Warn("a rotation waits for its next turn", "target", t.ref.String(), "binding", late.Binding, "next_rotation", rfc3339(late.NextRotation), "error", late.Failing.Error)
+		t.Logger().Warn("a rotation waits for its next scheduled time", "target", t.ref.String(), "binding", late.Binding, "next_rotation", rfc3339(late.NextRotation), "error", late.Failing.Error)
 	}
 	return late, nil
 }

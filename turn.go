@@ -41,7 +41,7 @@ func (b *backend) takeTurn(ctx context.Context, ref target.Ref) (t *turn, err er
 		return nil, ctx.Err()
 	default:
 		return nil, failWith(http.StatusTooManyRequests,
-			"%s had no turn within %s: other callers are rotating it; try again later", ref, b.lockWait)
+			"%s: no turn within %s, since other callers are rotating it; try again later", ref, b.lockWait)
 	}
 	defer releaseWithout(&t, release)
 	state, err := readState(ctx, b.store, ref)
@@ -116,7 +116,7 @@ func (b *backend) takeScheduled(ctx context.Context, k target.Kind, name string)
 		return nil, nil, nil, err
 	}
 	if bind == nil {
-		return nil, nil, nil, refuse("%s was bound in another way in the meantime: try again", name)
+		return nil, nil, nil, refuse("the binding %s changed in the meantime: try again", name)
 	}
 	if s, err = b.session(ctx); err != nil {
 		return nil, nil, nil, err

@@ -67,7 +67,7 @@ func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, re
 		return nil, err
 	}
 	if bind.Ref != ref || bind.scheduled() {
-		return nil, refuse("%s was bound in another way in the meantime: try again", name)
+		return nil, refuse("the binding %s changed in the meantime: try again", name)
 	}
 	s, err := b.session(ctx)
 	if err != nil {

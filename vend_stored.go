@@ -101,7 +101,7 @@ func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*
 
 // refuseUnrotated says why there is nothing to read yet, and the way out.
 func refuseUnrotated(now time.Time, t *target.State, k target.Kind, name string) error {
-	when := "nothing rotates it by the clock"
+	when := "the engine does not rotate it by itself"
 	if t != nil {
 		if step := t.Next(now); step.Do != target.Nothing && t.Paused == nil {
 			when = "the first rotation is planned for " + rfc3339(step.At)
@@ -129,7 +129,7 @@ func storedResponse(bind *binding, t *target.State, now time.Time) *logical.Resp
 		resp.AddWarning(fmt.Sprintf("the rotation due at %s has not succeeded yet: read again in %d s", rfc3339(t.NextRotation), ttl))
 	}
 	if a := t.Attempt; a != nil && a.Phase == target.Asking {
-		resp.AddWarning("a rotation is under way: this credential may end any moment, read again soon")
+		resp.AddWarning("a rotation is under way: this credential may end at any moment, read again soon")
 	}
 	problems := t.Problems()
 	delete(problems, target.AttentionRetiring) // of no interest to readers

@@ -32,7 +32,7 @@ func TestAPausedClockWaitsAndCatchesUp(t *testing.T) {
 		read := e.MustRead("connector-creds/github")
 		require.EqualValues(t, 1, integer(t, read.Data["version"]))
 		require.EqualValues(t, 2, integer(t, read.Data["ttl"]))
-		require.Contains(t, strings.Join(read.Warnings, "\n"), "paused: root has the clock rotate nothing")
+		require.Contains(t, strings.Join(read.Warnings, "\n"), "paused: root paused the scheduled rotations at ")
 		require.NoError(t, e.Login(read))
 	}
 	require.Equal(t, 1, rotations(e))

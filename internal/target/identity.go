@@ -75,7 +75,7 @@ func (s *State) Concluded(now time.Time, t Terms, made Made) *State {
 	default:
 		why := "C1 shows no credential of this attempt"
 		if len(made.Orphans) > 0 {
-			why = "what C1 made was not stored, and is ended: " + strings.Join(made.Orphans, ", ")
+			why = "what C1 made was not stored, and the engine ends it: " + strings.Join(made.Orphans, ", ")
 		}
 		n.Attempt = nil
 		n.add(Record{Origin: s.Attempt.Origin, Outcome: OutcomeFailed, FinishedAt: now, Error: why})

@@ -36,7 +36,7 @@ func (s *State) Decided(now time.Time, t Terms, seen Seen) *State {
 		n.Attempt = nil
 		n.add(Record{
 			Origin: s.Attempt.Origin, Outcome: OutcomeFailed, FinishedAt: now,
-			Error: "C1 did not rotate: the decoy still shows the fingerprint from before",
+			Error: "C1 did not rotate: the decoy still shows the old fingerprint",
 		})
 		// Should C1 be later than that, this mount's own request is what killed
 		// the current credential, or the one that a rotation puts in its place.

@@ -162,7 +162,7 @@ func (s *State) Failed(now time.Time, t Terms, why string, unknown bool) *State 
 	}
 	n.Failing = &f
 	if n.tooLate(t, f.NextTry) {
-		f.Error += fmt.Sprintf("; rotation_window (%s) closes before another try, so it waits for the next turn", t.Schedule.Window)
+		f.Error += fmt.Sprintf("; rotation_window (%s) closes before the next try, so it waits for the next scheduled time", t.Schedule.Window)
 		return n.deferred(now, t)
 	}
 	return n

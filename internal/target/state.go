@@ -270,12 +270,12 @@ func (s *State) Problems() map[string]string {
 	if f := s.Failing; f != nil {
 		next := "next try at " + rfc3339(f.NextTry)
 		if s.Paused != nil {
-			next = "next try when the clock is resumed"
+			next = "next try when the binding is resumed"
 		}
 		p[AttentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, %s: %s", f.Failures, rfc3339(f.Since), next, f.Error)
 	}
 	if pause := s.Paused; pause != nil {
-		p[AttentionPaused] = fmt.Sprintf("%s has the clock rotate nothing since %s: %s", cmp.Or(pause.By, "somebody"), rfc3339(pause.At), pause.Reason)
+		p[AttentionPaused] = fmt.Sprintf("%s paused the scheduled rotations at %s: %s", cmp.Or(pause.By, "somebody"), rfc3339(pause.At), pause.Reason)
 	}
 	if s.Current != nil && s.Current.Drifted != "" {
 		p[AttentionDrifted] = s.Current.Drifted
@@ -289,7 +289,7 @@ func (s *State) Problems() map[string]string {
 		}
 	}
 	if n := len(failing); n > 0 {
-		p[AttentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet (%s), the last for: %s",
+		p[AttentionRetiring] = fmt.Sprintf("%d credential(s) could not be ended yet (%s), the last because: %s",
 			n, strings.Join(failing[:min(n, 3)], ", "), last)
 	}
 	return p
