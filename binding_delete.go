@@ -34,7 +34,7 @@ func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string,
 	if revoke {
 		mine := func(r target.Retirement) bool { return r.Binding == name }
 		if err := b.endTarget(ctx, bind.Ref, &settled{}, mine); err != nil {
-			b.Logger().Warn("could not end what a deleted binding leaves alive; it is tried again", "target", t.Ref.String(), "error", err)
+			b.Logger().Warn("could not end what a deleted binding leaves alive; trying again", "target", t.Ref.String(), "error", err)
 		}
 		if t, err = readState(ctx, b.store, bind.Ref); err != nil || t == nil {
 			return nil, err
@@ -102,12 +102,12 @@ func leftovers(t *target.State, name string, revoked bool, unplanned []target.Re
 	planned := slices.DeleteFunc(slices.Clone(t.Retire), func(r target.Retirement) bool { return r.Binding != name })
 	switch n := len(planned); {
 	case n > 0 && revoked:
-		left = append(left, fmt.Sprintf("%d credential(s) of %s could not be ended yet, and are tried again, see status: %s", n, t.Ref, namesOf(planned)))
+		left = append(left, fmt.Sprintf("%d credential(s) of %s could not be ended yet; the engine tries again, see status: %s", n, t.Ref, namesOf(planned)))
 	case n > 0:
 		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay alive until their planned end; `vault lease revoke -prefix` ends those with leases now", n, t.Ref))
 	}
 	if len(unplanned) > 0 {
-		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay at C1 as they are: %s; to end them, bind the same name to it again and delete it with revoke=true (over HTTP in the query, ?revoke=true: Vault reads no body of a DELETE)",
+		left = append(left, fmt.Sprintf("%d vended credential(s) of %s stay at C1 as they are: %s; to end them, bind the same name to it again and delete that binding with revoke=true (over HTTP in the query, ?revoke=true: Vault does not read the body of a DELETE)",
 			len(unplanned), t.Ref, namesOf(unplanned)))
 	}
 	if t.Attempt != nil {

@@ -59,7 +59,7 @@ func TestWhatAPlainDeleteLeftAliveCanBeEndedAsItsWarningSays(t *testing.T) {
 	for _, id := range ids {
 		require.Contains(t, resp.Warnings[0], id)
 	}
-	require.Contains(t, resp.Warnings[0], "bind the same name to it again and delete it with revoke=true")
+	require.Contains(t, resp.Warnings[0], "bind the same name to it again and delete that binding with revoke=true")
 	e.bindConnector("hr")
 	require.Nil(t, e.must(logical.DeleteOperation, "connectors/hr", fields("revoke", true)))
 	require.Empty(t, e.c1.AliveCredentials(ref))

@@ -38,7 +38,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 	}
 	if req.Operation == logical.PatchOperation {
 		if stored == nil {
-			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch creates none", k, name)
+			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch does not create one", k, name)
 		}
 		patchPairs(d, "metadata", stored.Metadata)
 	}
@@ -185,7 +185,7 @@ func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked target
 		return nil, failWith(status, "the binding is stored: %s", err)
 	}
 	if undo := b.undoBinding(ctx, w); undo != nil {
-		return nil, failWith(status, "the binding is stored, since it could not be taken back (%s), and rotates at its next try: %s", undo, err)
+		return nil, failWith(status, "the binding is stored, since the write could not be undone (%s), and the engine rotates it at its next try: %s", undo, err)
 	}
 	return nil, failWith(status, "the binding was not stored: %s", err)
 }
@@ -255,7 +255,7 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 		}
 		return bind, mergeSchedule(bind, d)
 	case "":
-		return nil, refuse("rotate_on is required: `read` if every read may end the credential of the reader before, `write` if only a write may, `schedule` if the clock shall rotate it for many readers")
+		return nil, refuse("rotate_on is required: `read` if every read may end the previous reader's credential, `write` if only a write may, `schedule` if the engine is to rotate it on a schedule for many readers")
 	default:
 		return nil, refuse("rotate_on must be `read`, `write` or `schedule`, not %q", clip(bind.RotateOn, 40))
 	}
@@ -345,7 +345,7 @@ func mergeWindow(bind *binding, d *framework.FieldData) error {
 		if err != nil {
 			return err
 		}
-		return refuse("rotation_window goes with rotation_schedule: it begins with each of its turns")
+		return refuse("rotation_window goes with rotation_schedule: it begins at each of its scheduled times")
 	}
 	return nil
 }

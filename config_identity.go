@@ -149,7 +149,7 @@ func mergeRootRotation(cfg *config, d *framework.FieldData) error {
 		return nil
 	}
 	if shortest := cfg.RootRotation.ShortestGap(); shortest < shortestRootPeriod {
-		return refuse("root_rotation_schedule %q has turns that are %s apart, at least %s are needed", clip(cfg.RootRotation.Cron, 80), shortest, shortestRootPeriod)
+		return refuse("root_rotation_schedule %q has times that are %s apart: they must be at least %s apart", clip(cfg.RootRotation.Cron, 80), shortest, shortestRootPeriod)
 	}
 	if err := cfg.refuseUnlessOwn(); err != nil {
 		return refuse("root_rotation_period and root_rotation_schedule: %s", err)

@@ -69,7 +69,7 @@ func answerTo(err error) *userError {
 	case c1api.ReasonIdentity:
 		return failWith(http.StatusBadGateway, "C1 refuses this mount's identity: %s; check config", e)
 	case c1api.ReasonForbidden:
-		return failWith(http.StatusBadGateway, "C1 refuses this to the mount's identity: %s; give it the right in C1 or use another identity in config", e)
+		return failWith(http.StatusBadGateway, "C1 does not let the mount's identity do this: %s; give it the right at C1, or use another identity in config", e)
 	case c1api.ReasonRateLimited:
 		return failWith(http.StatusTooManyRequests, "C1 is rate limiting: %s; %s", e, tryAgainIn(e.RetryAfter))
 	case c1api.ReasonUnavailable:

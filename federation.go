@@ -96,7 +96,7 @@ func issuesNone(err error) bool {
 func readTokenFile(path string) (token, warning string, err error) {
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		return "", "", fmt.Errorf("%s: %s is no regular file", identityTokenFileEnv, path)
+		return "", "", fmt.Errorf("%s: %s is not a regular file", identityTokenFileEnv, path)
 	}
 	var file *os.File
 	if err == nil {
@@ -117,7 +117,7 @@ func readTokenFile(path string) (token, warning string, err error) {
 		return "", "", fmt.Errorf("%s: %s is empty", identityTokenFileEnv, path)
 	}
 	if info.Mode().Perm()&0o007 != 0 {
-		warning = fmt.Sprintf("%s: everybody on the host may read %s: chmod o= it", identityTokenFileEnv, path)
+		warning = fmt.Sprintf("%s: everybody on the host may read %s: run chmod o= on it", identityTokenFileEnv, path)
 	}
 	return token, warning, nil
 }
@@ -132,7 +132,7 @@ var signatures = []jose.SignatureAlgorithm{
 func checkIdentityToken(token string, cfg *config, now time.Time) error {
 	parsed, err := jwt.ParseSigned(token, signatures)
 	if err != nil {
-		return errors.New("is no signed JWT")
+		return errors.New("is not a signed JWT")
 	}
 	var claims jwt.Claims
 	if err := parsed.UnsafeClaimsWithoutVerification(&claims); err != nil {
@@ -147,7 +147,7 @@ func checkIdentityToken(token string, cfg *config, now time.Time) error {
 	case !claims.Audience.Contains(host):
 		return fmt.Errorf("is not meant for this tenant: its aud does not contain %s", host)
 	case claims.Expiry != nil && !now.Before(claims.Expiry.Time()):
-		return fmt.Errorf("has expired at %s: nobody has replaced it since", rfc3339(claims.Expiry.Time()))
+		return fmt.Errorf("expired at %s, and nobody has replaced it since", rfc3339(claims.Expiry.Time()))
 	default:
 		return nil
 	}

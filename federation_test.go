@@ -62,7 +62,7 @@ func TestAFederatedMountHasNoSecretAndReadsItsTokenAnew(t *testing.T) {
 		e.after(time.Hour) // the access token has expired, and so has the file's
 		f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
 		require.Equal(t, http.StatusBadGateway, f.status)
-		require.Contains(t, f.message, "has expired at")
+		require.Contains(t, f.message, "expired at")
 		write(0o600, token())
 		require.True(t, e.alive(e.vend("connector-creds/hr")))
 	}
@@ -89,14 +89,14 @@ func TestATokenFileThatWillNotDoIsRefused(t *testing.T) {
 		want string
 	}{
 		{"missing", func() {}, "no such file"},
-		{"a directory", func() { require.NoError(t, os.Mkdir(file, 0o700)) }, "no regular file"},
-		{"a pipe", func() { require.NoError(t, syscall.Mkfifo(file, 0o600)) }, "no regular file"},
+		{"a directory", func() { require.NoError(t, os.Mkdir(file, 0o700)) }, "not a regular file"},
+		{"a pipe", func() { require.NoError(t, syscall.Mkfifo(file, 0o600)) }, "not a regular file"},
 		{"empty", func() { require.NoError(t, os.WriteFile(file, []byte("\n"), 0o600)) }, "is empty"},
 		{"too large", func() { require.NoError(t, os.WriteFile(file, []byte(strings.Repeat("x", 64<<10+1)), 0o600)) }, "larger than"},
-		{"no JWT", func() { require.NoError(t, os.WriteFile(file, []byte("hush-hush"), 0o600)) }, "is no signed JWT"},
+		{"no JWT", func() { require.NoError(t, os.WriteFile(file, []byte("hush-hush"), 0o600)) }, "is not a signed JWT"},
 		{"unsigned", func() {
 			require.NoError(t, os.WriteFile(file, []byte("eyJhbGciOiJub25lIn0.eyJhdWQiOiJhIn0."), 0o600))
-		}, "is no signed JWT"},
+		}, "is not a signed JWT"},
 		{"for another tenant", func() {
 			require.NoError(t, os.WriteFile(file, []byte(issuer.Token("vault", "globex.conductor.one", e.clock.now())), 0o600))
 		}, "its aud does not contain"},

@@ -86,7 +86,7 @@ func (b *backend) identityWritten(ctx context.Context, before, cfg *config, o ta
 		var next *target.State
 		next, left = t.reconciled(cfg, t.state, o)
 		if a := next.Attempt; a != nil {
-			left = append(left, fmt.Sprintf("perhaps a credential whose name ends with %q, of a rotation whose outcome is not known; it is looked for at %s, and ended if this identity may",
+			left = append(left, fmt.Sprintf("perhaps a credential whose name ends with %q, made by a rotation of unknown outcome; the engine looks for it at %s, and ends it if this identity may",
 				strings.TrimSpace(tagOf(a.ID)), rfc3339(a.NextTry)))
 		}
 		if before != nil && before.RootRotation != cfg.RootRotation && next.Scheduled {
@@ -98,8 +98,8 @@ func (b *backend) identityWritten(ctx context.Context, before, cfg *config, o ta
 		return t.save(ctx, next)
 	}()
 	if err != nil {
-		b.Logger().Warn("the config is stored, and its expiry is looked up later", "error", err)
-		return []string{"the config is stored; when its credential expires is looked up later: " + err.Error()}
+		b.Logger().Warn("the config is stored; the engine looks up its expiry later", "error", err)
+		return []string{"the config is stored; the engine looks up later when its credential expires: " + err.Error()}
 	}
 	return b.leftAlive(left)
 }
@@ -119,7 +119,7 @@ func (b *backend) identityForgotten(ctx context.Context) (warnings []string, err
 // has written or deleted the config.
 func (b *backend) leftAlive(left []string) (warnings []string) {
 	for _, what := range left {
-		b.Logger().Warn("a config that is no longer leaves something alive at C1", "what", what)
+		b.Logger().Warn("a config that was replaced or deleted leaves something alive at C1", "what", what)
 		warnings = append(warnings, "stays alive at C1: "+what)
 	}
 	return warnings
@@ -165,11 +165,11 @@ func (id *identity) warn(now time.Time, cfg *config) string {
 	}
 	verb, way := "expires", "write another one into config"
 	if !now.Before(id.expires) {
-		verb = "has expired"
+		verb = "expired"
 	}
 	switch {
 	case !id.next.IsZero():
-		way = "it is rotated at " + rfc3339(id.next)
+		way = "the engine rotates it at " + rfc3339(id.next)
 	case cfg.identityBinding() != nil:
 		way = "write config/rotate-root, or set root_rotation_period in config"
 	}

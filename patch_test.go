@@ -41,7 +41,7 @@ func TestAPatchThatIsWrongIsRefused(t *testing.T) {
 	e := configured(t)
 	f := e.refused(logical.PatchOperation, "connectors/hr", e.connectorData())
 	require.Equal(t, http.StatusNotFound, f.status, f.message)
-	require.Contains(t, f.message, "a patch creates none")
+	require.Contains(t, f.message, "a patch does not create one")
 	e.scheduled("hr", "metadata", map[string]any{"a": "b"})
 	before := e.read("connectors/hr").Data
 	for names, data := range map[string]map[string]any{

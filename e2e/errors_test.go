@@ -29,7 +29,7 @@ func TestEachFailureOfC1ArrivesWithItsStatus(t *testing.T) {
 		"400":                            {c1test.Fault{Status: 400}, 400, "400", "failed"},
 		"404 in C1's own form":           {c1test.Fault{Status: 404}, 400, "404", "failed"},
 		"409":                            {c1test.Fault{Status: 409}, 400, "409", "failed"},
-		"403":                            {c1test.Fault{Status: 403}, 502, "give it the right in C1", "failed"},
+		"403":                            {c1test.Fault{Status: 403}, 502, "give it the right at C1", "failed"},
 		"503 with Retry-After":           {c1test.Fault{Status: 503, RetryAfter: "2"}, 502, "try again in 2s", "failed"},
 		"429 with Retry-After":           {c1test.Fault{Status: 429, RetryAfter: "2"}, 429, "try again in 2s", "failed"},
 		"500":                            {c1test.Fault{Status: 500}, 409, unknown, ""},
@@ -83,7 +83,7 @@ func TestC1RefusingTheMountsIdentityIsABadGateway(t *testing.T) {
 	e.Configure(e.Mount, e.Tenant, object{"client_id": id.ClientID, "client_secret": id.ClientSecret})
 	e.BindConnector(e.Mount, "github", e.Tenant.Connector(), nil)
 	_, err := e.Read("connector-creds/github")
-	requireRefused(t, err, http.StatusBadGateway, "give it the right in C1")
+	requireRefused(t, err, http.StatusBadGateway, "give it the right at C1")
 
 	// Unverified, so that the read is the first to log in.
 	e.Configure(e.Mount, e.Tenant, object{"max_retries": 0, "verify_connection": false})

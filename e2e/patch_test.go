@@ -32,7 +32,7 @@ func TestAMergePatchChangesBindingsAndConfig(t *testing.T) {
 
 	command(t, e, "patch", e.Path("connectors/github"), "refresh_interval=2m")
 	require.EqualValues(t, 120, integer(t, e.MustRead("connectors/github").Data["refresh_interval"]))
-	requireRefused(t, patch("connectors/other", object{"cooldown": "1m"}), 404, "a patch creates none")
+	requireRefused(t, patch("connectors/other", object{"cooldown": "1m"}), 404, "a patch does not create one")
 	requireRefused(t, patch("connectors/github", object{"rotate_on": nil}), 400, "rotate_on is required")
 
 	require.NoError(t, patch("config", object{"history_limit": 30}))
