@@ -38,7 +38,7 @@ const (
 // Vault sends a dead plugin's requests again or not.
 const (
 	cellHealthy   = "healthy"
-	cellHealed    = "healed by itself"
+	cellHealed    = "recovers by itself"
 	cellIssued    = "issued, end planned"
 	cellAmbiguous = "ambiguous"
 	cellWrong     = "WRONG"
@@ -567,7 +567,7 @@ func (c *cell) conclude(t *testing.T) {
 	result := cellHealthy
 	switch {
 	case h.State == "ambiguous":
-		require.False(t, c.scheduled, "a scheduled binding heals by itself")
+		require.False(t, c.scheduled, "a scheduled binding recovers by itself")
 		c.requireAmbiguous(t)
 		require.Len(t, h.Attention, 1)
 		require.Equal(t, "ambiguous", h.Attention[0].Reason)
@@ -674,9 +674,9 @@ A cell says where the binding stands when nobody has done anything since:
 | result | means |
 |---|---|
 | healthy | as before, or as after a rotation that succeeded; the credential that was vended last is good |
-| healed by itself | open for twice the ` + "`request_timeout`" + ` and at most a minute more, and said to be so (` + "`rotating`, then `ambiguous`" + `); then healthy: C1 showed that it had not rotated, or the binding, being scheduled, was rotated again |
+| recovers by itself | open for twice the ` + "`request_timeout`" + ` and at most a minute more, and said to be so (` + "`rotating`, then `ambiguous`" + `); then healthy: C1 showed that it had not rotated, or the binding, being scheduled, was rotated again |
 | issued, end planned | the new credential is on record, with the time at which the engine ends it, since nobody got it and no lease does; if Vault sent the request again, the engine has learnt so and has ended it. Whoever asked got an error, and reads again |
-| ambiguous | C1 may have rotated and the material is lost: the binding and ` + "`status`" + ` say so until the next read or write, which heals it |
+| ambiguous | C1 may have rotated and the material is lost: the binding and ` + "`status`" + ` say so until the next read or write, which settles it |
 
 In no cell did the binding ever look healthy while its newest credential was dead
 at C1, unless the record says that it was ended; nor did one request to Vault
