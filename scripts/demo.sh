@@ -285,7 +285,7 @@ shows 'web-1:/srv/app/.env'
 shows 'bait'
 shows 'pipeline'
 
-bold "The mount replaces its own credential at C1; the one before works for another hour"
+bold "The mount replaces its own credential at C1; the previous one works for another hour"
 run "$cli write -f c1/config/rotate-root"
 shows '^expires_at '
 grep -q secret <<<"$out" && fail "nobody should see the new secret"
@@ -297,7 +297,7 @@ run "$login -client-id '$own_id' -secret-file c1-secret"
 run "$cli write -f c1/connectors/github/rotate"
 shows '^version +5$'
 
-bold "What happened so far, and whether anything needs a person"
+bold "What happened so far, and whether anything needs attention"
 run "$cli read -format=json c1/connectors/github/history"
 shows '"outcome": "issued"'
 shows '"outcome": "stored"'
