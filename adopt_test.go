@@ -86,7 +86,7 @@ func TestAnAdoptionWithoutALoginSaysSo(t *testing.T) {
 	logins := e.c1.Requests(c1test.OpToken)
 	resp := e.must(logical.UpdateOperation, "connectors/hr/adopt", adoption(c))
 	require.Equal(t, logins, e.c1.Requests(c1test.OpToken))
-	require.Equal(t, []string{"whether C1 takes the secret was not tried (login=true tries it)"}, resp.Warnings)
+	require.Equal(t, []string{"whether C1 accepts the secret was not tried (login=true tries it)"}, resp.Warnings)
 }
 
 func TestAnAdoptedCredentialThatExpiresIsReplacedInTime(t *testing.T) {
@@ -133,8 +133,8 @@ func TestRefusedAdoptionsChangeNothing(t *testing.T) {
 		"a revoked one":             {adoption(revoked), "nothing was adopted: C1 shows no live credential"},
 		"an expired one":            {adoption(expired), "C1 shows it as expired since"},
 		"the client ID of another":  {adoption(c, "client_id", another.ClientID), "C1 shows another client_id"},
-		"a secret of another":       {adoption(c, "client_secret", another.ClientSecret, "login", true), "C1 does not take this client_secret"},
-		"a secret that is not C1's": {adoption(c, "client_secret", "hunter2-hunter2", "login", true), "C1 does not take this client_secret"},
+		"a secret of another":       {adoption(c, "client_secret", another.ClientSecret, "login", true), "C1 does not accept this client_secret"},
+		"a secret that is not C1's": {adoption(c, "client_secret", "hunter2-hunter2", "login", true), "C1 does not accept this client_secret"},
 	} {
 		f := e.refused(logical.UpdateOperation, "connectors/hr/adopt", tc.data)
 		require.Equal(t, http.StatusBadRequest, f.status, "%s: %s", what, f.message)

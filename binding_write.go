@@ -371,7 +371,7 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 		case !given && stored:
 			continue
 		case !given || v.(string) == "":
-			return refuse("%s is required: C1's ID of the %s", f.name, strings.TrimSuffix(f.name, "_id"))
+			return refuse("%s is required: C1's ID for the %s", f.name, strings.TrimSuffix(f.name, "_id"))
 		case stored && *f.id != v.(string):
 			return refuse("%s is fixed for a binding's life: to point elsewhere, delete the binding and create it again", f.name)
 		}

@@ -352,7 +352,7 @@ func TestAPeriodThatTheCredentialDoesNotOutliveIsRefused(t *testing.T) {
 	t.Parallel()
 	e, _ := ownMount(t)
 	f := e.refused(logical.UpdateOperation, "config", fields("root_rotation_period", "77d"))
-	require.Contains(t, f.message, "root_rotation_period (1848h0m0s) must not be longer than the credential lives (2160h0m0s)")
+	require.Contains(t, f.message, "root_rotation_period (1848h0m0s) must not be longer than the credential's lifetime (2160h0m0s)")
 	e.write("config", "root_rotation_period", "76d")
 	require.NotEmpty(t, e.read("config").Data["next_root_rotation"])
 	e.write("config", "root_rotation_period", 0)

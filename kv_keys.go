@@ -25,7 +25,7 @@ var keysPresets = map[string]map[string]string{
 // keysFields are the fields of a binding that name what the KV API shows.
 func keysFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"keys":        {Type: framework.TypeKVPairs, Description: "With schedule: the names under which the KV API (`data/…`) shows fields of the material, as field=NAME pairs; it then shows nothing else. Replaces all that were there. Excludes keys_preset. Default: all fields that are text, by their own names."},
+		"keys":        {Type: framework.TypeKVPairs, Description: "With schedule: the names under which the KV API (`data/…`) shows fields of the material, as field=NAME pairs; it then shows nothing else. Replaces all existing pairs. Excludes keys_preset. Default: all fields that are text, by their own names."},
 		"keys_preset": {Type: framework.TypeString, AllowedValues: presetNames(), Description: "With schedule: the same, with the names that C1's own programs read: `baton` (BATON_CLIENT_ID, …), `bridge` (C1_BRIDGE_CLIENT_ID, …) or `conductorone` (CONDUCTORONE_CLIENT_ID, …)."},
 	}
 }
@@ -96,7 +96,7 @@ func givenKeys(d *framework.FieldData) (map[string]string, error) {
 	for pair := range strings.SplitSeq(strings.Join(arguments, ","), ",") {
 		field, name, ok := strings.Cut(strings.TrimSpace(pair), "=")
 		if !ok || field == "" {
-			return nil, refuse("keys: %q is no pair of a field and its name, such as client_secret=BATON_CLIENT_SECRET", clip(pair, 40))
+			return nil, refuse("keys: %q is not a pair of a field and its name, such as client_secret=BATON_CLIENT_SECRET", clip(pair, 40))
 		}
 		if _, there := keys[field]; there {
 			return nil, refuse("keys: names %q twice", clip(field, 40))
@@ -149,7 +149,7 @@ func (b *binding) keysFit(form string) error {
 	}
 	for _, field := range slices.Sorted(maps.Keys(b.Keys)) {
 		if !slices.Contains(fields, field) {
-			return refuse("keys: %q is no text in this %s's material, which has %s", clip(field, 40), b.Ref.Kind, strings.Join(fields, ", "))
+			return refuse("keys: %q is not text in this %s's material, which has %s", clip(field, 40), b.Ref.Kind, strings.Join(fields, ", "))
 		}
 	}
 	if !slices.ContainsFunc(slices.Collect(maps.Keys(b.Keys)), isSecret) {

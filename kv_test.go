@@ -310,12 +310,12 @@ func TestBadKeysAreRefusedByNameAndChangeNothing(t *testing.T) {
 		data []any
 		says string
 	}{
-		"unknown field":           {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "password": "B"}}, `"password" is no text`},
-		"a number":                {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "version": "B"}}, `"version" is no text`},
-		"another kind's field":    {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "access_token": "B"}}, `"access_token" is no text`},
-		"a map":                   {"decoys/client", []any{"keys", map[string]any{"client_secret": "A", "annotations": "B"}}, `"annotations" is no text`},
-		"another decoy's field":   {"decoys/client", []any{"keys", map[string]any{"access_token": "A"}}, `"access_token" is no text`},
-		"a token's client":        {"decoys/token", []any{"keys", map[string]any{"client_id": "A", "access_token": "B"}}, `"client_id" is no text`},
+		"unknown field":           {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "password": "B"}}, `"password" is not text`},
+		"a number":                {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "version": "B"}}, `"version" is not text`},
+		"another kind's field":    {"connectors/hr", []any{"keys", map[string]any{"client_secret": "A", "access_token": "B"}}, `"access_token" is not text`},
+		"a map":                   {"decoys/client", []any{"keys", map[string]any{"client_secret": "A", "annotations": "B"}}, `"annotations" is not text`},
+		"another decoy's field":   {"decoys/client", []any{"keys", map[string]any{"access_token": "A"}}, `"access_token" is not text`},
+		"a token's client":        {"decoys/token", []any{"keys", map[string]any{"client_id": "A", "access_token": "B"}}, `"client_id" is not text`},
 		"no secret":               {"connectors/hr", []any{"keys", map[string]any{"client_id": "A"}}, "add client_secret"},
 		"a trust has none":        {"decoys/trust", []any{"keys", map[string]any{"workload_federation_trust_id": "A"}}, "leave keys out"},
 		"two of one name":         {"connectors/hr", []any{"keys", map[string]any{"client_id": "A", "client_secret": "A"}}, `"A" is the name for both client_id and client_secret`},
@@ -323,7 +323,7 @@ func TestBadKeysAreRefusedByNameAndChangeNothing(t *testing.T) {
 		"a field twice in a list": {"connectors/hr", []any{"keys", []any{"client_secret=A", "client_secret=B"}}, `names "client_secret" twice`},
 		"empty name":              {"connectors/hr", []any{"keys", secret("")}, "is empty"},
 		"equals sign":             {"connectors/hr", []any{"keys", secret("A=B")}, "holds a `=`"},
-		"a pair and a half":       {"connectors/hr", []any{"keys", "client_secret=A,client_id"}, `"client_id" is no pair`},
+		"a pair and a half":       {"connectors/hr", []any{"keys", "client_secret=A,client_id"}, `"client_id" is not a pair`},
 		"control character":       {"connectors/hr", []any{"keys", secret("A\nB")}, "U+000A"},
 		"not UTF-8":               {"connectors/hr", []any{"keys", secret("A\xff")}, "UTF-8"},
 		"too long":                {"connectors/hr", []any{"keys", secret(strings.Repeat("A", 129))}, "at most 128"},
@@ -351,10 +351,10 @@ func TestUnverifiedKeysThatDoNotFitAreToldAndShowNothing(t *testing.T) {
 	e := configured(t)
 	resp := e.must(logical.CreateOperation, "decoys/token", fields("decoy_id", e.c1.Decoy(c1test.KindAccessToken), "rotate_on", "schedule",
 		"verify", false, "keys", map[string]any{"client_secret": "A"}))
-	require.Contains(t, resp.Warnings[len(resp.Warnings)-1], `"client_secret" is no text`)
+	require.Contains(t, resp.Warnings[len(resp.Warnings)-1], `"client_secret" is not text`)
 	f := e.refused(logical.ReadOperation, "data/decoy-creds/token", nil)
 	require.Equal(t, http.StatusBadRequest, f.status)
-	require.Contains(t, f.message, `"client_secret" is no text`)
+	require.Contains(t, f.message, `"client_secret" is not text`)
 	require.NotEmpty(t, e.read("decoy-creds/token").Data["access_token"])
 }
 

@@ -25,7 +25,7 @@ func pathsAdopt() []*framework.Path {
 			"name":          nameField(),
 			"client_id":     {Type: framework.TypeString, Required: true, Description: "Client ID that the connector logs in with."},
 			"client_secret": {Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "Its secret. Give it from a file (`client_secret=@file`) or standard input."},
-			"credential_id": {Type: framework.TypeString, Required: true, Description: "C1's ID of that credential, as C1 shows it beside the connector."},
+			"credential_id": {Type: framework.TypeString, Required: true, Description: "C1's ID for that credential, as C1 shows it with the connector."},
 			"login":         {Type: framework.TypeBool, Description: "Also ask C1 for an access token with it, which proves the secret. Default: no."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -34,7 +34,7 @@ func pathsAdopt() []*framework.Path {
 				Callback: handle((*backend).adopt),
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "What was adopted, without the material.", Fields: map[string]*framework.FieldSchema{
 					"version":            {Type: framework.TypeInt, Required: true, Description: "Its version: 1."},
-					"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the credential."},
+					"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID for the credential."},
 					"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret."},
 					"expires_at":         {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty when C1 sets no end."},
 					"next_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the first rotation, RFC 3339; empty when only callers rotate."},
@@ -46,12 +46,12 @@ func pathsAdopt() []*framework.Path {
 		HelpSynopsis: "Give Vault a connector's running credential, without rotating it.",
 		HelpDescription: `
 Write the binding with rotate_on=schedule and skip_initial_rotation=true first.
-Then this makes the credential that the connector runs with version 1: readers
-get it at once, nothing changes at C1, and the first rotation comes on schedule,
-counted from now. C1 must show the credential as this connector's, alive, and
-with this client_id; login=true also tries the secret.
+Then this makes the connector's running credential version 1: readers get it at
+once, nothing changes at C1, and the first rotation comes on schedule, counted
+from now. C1 must show that the credential is this connector's, alive, and has
+this client_id; login=true also tries the secret.
 
-Refused, changing nothing, where the binding has a version already. Nobody but
+It is refused, and changes nothing, if the binding already has a version. Only
 Vault should hold the credential afterwards: point its readers at
 connector-creds/:name and delete it wherever else it is kept.
 `,
@@ -171,7 +171,7 @@ func (t *turn) provedAtC1(ctx context.Context, s *session, given *c1api.Connecto
 	shown.ClientSecret = given.ClientSecret
 	m := connectorMaterial(t.ref, &shown)
 	if !login {
-		m.Warnings = append(m.Warnings, "whether C1 takes the secret was not tried (login=true tries it)")
+		m.Warnings = append(m.Warnings, "whether C1 accepts the secret was not tried (login=true tries it)")
 		return m, nil
 	}
 	return m, t.tryLogin(ctx, s, given)
@@ -189,7 +189,7 @@ func (t *turn) tryLogin(ctx context.Context, s *session, given *c1api.ConnectorC
 	defer client.Close()
 	err = client.Login(ctx)
 	if c1api.IsReason(err, c1api.ReasonIdentity) {
-		return refuse("nothing was adopted: C1 does not take this client_secret for %s: %s", clip(given.ClientID, 80), err)
+		return refuse("nothing was adopted: C1 does not accept this client_secret for %s: %s", clip(given.ClientID, 80), err)
 	}
 	if err != nil {
 		return notAdopted(err)

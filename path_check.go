@@ -43,8 +43,8 @@ func pathsCheck() []*framework.Path {
 			OperationPrefix: operationPrefix, OperationVerb: "check", OperationSuffix: "mount",
 		},
 		Fields: map[string]*framework.FieldSchema{
-			"after": {Type: framework.TypeString, Description: "Go on after this binding: next of the call before. With it, the mount itself is not checked again."},
-			"limit": {Type: framework.TypeInt, Description: "Look at most at so many bindings, 1 to 1000. Default: 100."},
+			"after": {Type: framework.TypeString, Description: "Continue after this binding: next from the previous answer. With it, the mount itself is not checked again."},
+			"limit": {Type: framework.TypeInt, Description: "Look at no more than this many bindings, 1 to 1000. Default: 100."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
@@ -56,7 +56,7 @@ func pathsCheck() []*framework.Path {
 						"ok":       {Type: framework.TypeBool, Required: true, Description: "No finding is an error."},
 						"findings": {Type: framework.TypeSlice, Required: true, Description: "What was found: severity (error or warning), about, finding, cure."},
 						"checked":  {Type: framework.TypeInt, Required: true, Description: "How many bindings were looked at."},
-						"next":     {Type: framework.TypeString, Required: true, Description: "The last of them, if there are more: give it as after; else empty."},
+						"next":     {Type: framework.TypeString, Required: true, Description: "The last binding looked at, if there are more: give it as after; else empty."},
 						"roles":    {Type: framework.TypeStringSlice, Required: true, Description: "The roles of the mount's identity at C1."},
 					},
 				}}},
@@ -67,9 +67,10 @@ func pathsCheck() []*framework.Path {
 		HelpSynopsis: "Find out what does not work, or soon will not, and the cure.",
 		HelpDescription: `
 Looks at the mount from the inside: its identity and when that expires, C1's clock
-beside this one, ca_cert, the stored entries, and each binding's target at C1. One
-request per binding, within the limits of config, behind what callers ask for; a
-mount with many is checked page by page (after, limit). Rotates nothing.
+compared with this machine's, ca_cert, the stored entries, and each binding's
+target at C1. Sends C1 one request per binding, within the limits in config and
+after those of callers; a mount with many bindings is checked page by page (after,
+limit). Rotates nothing.
 `,
 	}}
 }
@@ -152,7 +153,7 @@ func (c *checkup) checkMount(ctx context.Context, cfg *config) (reached bool, er
 		c.roles = append(c.roles, who.Roles...)
 	}
 	if offset := s.client.Health().ClockOffset; offset.Abs() > clockWarning {
-		c.note(severityWarning, "clock", "set this machine's clock right (NTP)", "C1's clock and this machine's are %s apart", offset.Abs().Round(time.Second))
+		c.note(severityWarning, "clock", "correct this machine's clock (NTP)", "C1's clock and this machine's are %s apart", offset.Abs().Round(time.Second))
 	}
 	id, err := c.identity(ctx, cfg)
 	if err != nil {
@@ -162,7 +163,7 @@ func (c *checkup) checkMount(ctx context.Context, cfg *config) (reached bool, er
 	case id.warning != "":
 		c.note(severityError, "config", "write config/rotate-root, or another credential into config", "%s", id.warning)
 	case !id.expires.IsZero() && id.next.IsZero():
-		c.note(severityWarning, "config", "set root_rotation_period in config", "the mount's credential expires at %s, and nobody but a person replaces it", rfc3339(id.expires))
+		c.note(severityWarning, "config", "set root_rotation_period in config", "the mount's credential expires at %s, and the engine does not replace it on a schedule", rfc3339(id.expires))
 	}
 	return reached, nil
 }
@@ -259,7 +260,7 @@ func (c *checkup) checkBinding(ctx context.Context, s *session, k target.Kind, p
 		c.note(severityWarning, path, "switch the decoy on, or give the identity the right to read it", "%s", warning)
 	}
 	if decoy != nil && t != nil && t.Current != nil && target.Differs(decoy.FingerprintSHA256, t.Current.Fingerprint) && t.Current.Drifted == "" {
-		c.note(severityError, path, "rotate it again, and plant the new copy", "C1 shows another fingerprint than the vended one")
+		c.note(severityError, path, "rotate it again, and plant the new copy", "C1 shows a different fingerprint from the vended one")
 	}
 	return true, nil
 }

@@ -67,7 +67,7 @@ func TestACheckFindsWhatDoesNotWork(t *testing.T) {
 	require.Contains(t, found[0], "warning config: the mount's credential expires at")
 	require.Contains(t, found[1], "error connectors/gone: ")
 	require.Contains(t, found[2], "warning connectors/long: ttl or max_ttl is longer")
-	require.Contains(t, found[3], "error decoys/bait: C1 shows another fingerprint")
+	require.Contains(t, found[3], "error decoys/bait: C1 shows a different fingerprint")
 	require.Equal(t, false, data["ok"])
 
 	e.clock.advance(20 * day)

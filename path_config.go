@@ -26,25 +26,25 @@ func pathsConfig() []*framework.Path {
 			OperationPrefix: operationPrefix, OperationSuffix: "configuration", Navigation: true,
 		},
 		Fields: map[string]*framework.FieldSchema{
-			"client_id":               {Type: framework.TypeString, Description: "C1 client ID, `<name>@<host>/<use>`. Changing it takes the client_secret with it."},
+			"client_id":               {Type: framework.TypeString, Description: "C1 client ID, `<name>@<host>/<use>`. A write that changes it must include client_secret."},
 			"client_secret":           {Type: framework.TypeString, DisplayAttrs: secret, Description: "Its secret. A `secret-token:` secret signs assertions, anything else is sent in the token request's body. Never shown again."},
 			"access_token":            {Type: framework.TypeString, DisplayAttrs: secret, Description: "A static bearer token instead of client_id and client_secret; needs url or tenant_domain. Never shown again."},
 			"tenant_domain":           {Type: framework.TypeString, Description: "First label of `<tenant_domain>.conductor.one`. Default: from the client ID. Excludes url."},
 			"url":                     {Type: framework.TypeString, Description: "The tenant's https URL, for other hosts. Default: from the client ID. Excludes tenant_domain."},
-			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust beside the system's."},
+			"ca_cert":                 {Type: framework.TypeString, Description: "PEM certificates to trust in addition to the system's."},
 			"ca_cert_only":            {Type: framework.TypeBool, Description: "Trust ca_cert alone. Default: no."},
 			"identity_token_audience": {Type: framework.TypeString, Description: "With a client_id of workload federation (/wfe): have Vault Enterprise issue the token, with this audience, which must contain the tenant's host. Default: the file that C1_IDENTITY_TOKEN_FILE names in the plugin's environment."},
 			"identity_token_ttl":      {Type: framework.TypeDurationSecond, Default: seconds(defaultIdentityTokenTTL), Description: "Life of those tokens, 1m to 24h. Default: 1h."},
 			"request_timeout":         {Type: framework.TypeDurationSecond, Default: seconds(defaultRequestTimeout), Description: "Longest time for one call to C1, 1s to 40s. Default: 30s."},
 			"max_retries":             {Type: framework.TypeInt, Default: defaultMaxRetries, Description: "Retries of a call that cannot have rotated, 0 to 10. Default: 3."},
-			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Most requests to C1 in any one second; 0 is no limit. Default: 0."},
-			"max_concurrent_requests": {Type: framework.TypeInt, Default: defaultMaxConcurrent, Description: "Most requests to C1 at the same time, 1 to 1000. Default: 32."},
-			"history_limit":           {Type: framework.TypeInt, Default: defaultHistoryLimit, Description: "Rotation records kept per target of what was handed out, 1 to 10,000. Default: 20."},
-			"rotation_workers":        {Type: framework.TypeInt, Default: defaultRotationWorkers, Description: "Scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
-			"drift_check_period":      {Type: framework.TypeDurationSecond, Default: seconds(defaultDriftCheck), Description: "How often C1 is asked whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
-			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and at most 14d less than it lives; 0 is never. Excludes root_rotation_schedule. Default: never."},
-			"root_rotation_schedule":  {Type: framework.TypeString, Description: "Replace it at the turns of a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes root_rotation_period."},
-			"root_grace_period":       {Type: framework.TypeDurationSecond, Default: seconds(defaultRootGrace), Description: "How long after it was replaced a credential is ended at C1, 0 to 30d. Default: 1h."},
+			"max_requests_per_second": {Type: framework.TypeFloat, Description: "Maximum number of requests to C1 in any one second; 0 is no limit. Default: 0."},
+			"max_concurrent_requests": {Type: framework.TypeInt, Default: defaultMaxConcurrent, Description: "Maximum number of requests to C1 at the same time, 1 to 1000. Default: 32."},
+			"history_limit":           {Type: framework.TypeInt, Default: defaultHistoryLimit, Description: "How many records of what was handed out to keep per target, 1 to 10,000. Default: 20."},
+			"rotation_workers":        {Type: framework.TypeInt, Default: defaultRotationWorkers, Description: "Maximum number of scheduled rotations at the same time, 1 to 256, and at most three quarters of max_concurrent_requests. Default: 8."},
+			"drift_check_period":      {Type: framework.TypeDurationSecond, Default: seconds(defaultDriftCheck), Description: "How often the engine asks C1 whether a scheduled credential is still the one that Vault holds, 1m to a year; 0 is never. Default: 24h."},
+			"root_rotation_period":    {Type: framework.TypeDurationSecond, Description: "Replace the mount's own credential this long after it was made, 1d to a year, and at least 14d less than its lifetime; 0 is never. Excludes root_rotation_schedule. Default: never."},
+			"root_rotation_schedule":  {Type: framework.TypeString, Description: "Replace it at the times of a standard cron line of five fields, in UTC unless it begins with `CRON_TZ=<zone>`. Excludes root_rotation_period."},
+			"root_grace_period":       {Type: framework.TypeDurationSecond, Default: seconds(defaultRootGrace), Description: "How long after replacing a credential the engine ends it at C1, 0 to 30d. Default: 1h."},
 			"verify_connection":       {Type: framework.TypeBool, Default: true, Description: "Get a token and introspect before storing. Not stored."},
 		},
 		ExistenceCheck: func(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (bool, error) {
@@ -58,8 +58,8 @@ func pathsConfig() []*framework.Path {
 				Responses: configResponse(),
 			},
 			logical.CreateOperation: writeConfigOperation("Configure the C1 identity of this mount."),
-			logical.PatchOperation:  writeConfigOperation("Change a configuration that is there; null sets a field to its default."),
-			logical.UpdateOperation: writeConfigOperation("Change the configuration; fields not given stay."),
+			logical.PatchOperation:  writeConfigOperation("Change the existing configuration; null sets a field to its default."),
+			logical.UpdateOperation: writeConfigOperation("Change the configuration; fields not given are kept."),
 			logical.DeleteOperation: &framework.PathOperation{
 				Summary:                     "Delete the configuration, once no binding and no pending retirement needs it.",
 				Callback:                    handle((*backend).deleteConfig),
@@ -95,19 +95,19 @@ func configResponse() map[int][]framework.Response {
 			"ca_cert_only":            {Type: framework.TypeBool, Required: true, Description: "Whether ca_cert alone is trusted."},
 			"identity_token_audience": {Type: framework.TypeString, Required: true, Description: "As written; empty unless Vault issues the mount's token."},
 			"identity_token_ttl":      {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
-			"requires_dpop":           {Type: framework.TypeBool, Required: true, Description: "Whether C1 takes the credential only with DPoP proofs (RFC 9449), as far as is known."},
+			"requires_dpop":           {Type: framework.TypeBool, Required: true, Description: "Whether C1 accepts the credential only with DPoP proofs (RFC 9449), as far as is known."},
 			"request_timeout":         {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
 			"max_retries":             {Type: framework.TypeInt, Required: true, Description: "Retries of a call that cannot have rotated."},
 			"max_requests_per_second": {Type: framework.TypeFloat, Required: true, Description: "0 is no limit."},
-			"max_concurrent_requests": {Type: framework.TypeInt, Required: true, Description: "Most requests at the same time."},
+			"max_concurrent_requests": {Type: framework.TypeInt, Required: true, Description: "Maximum number of requests at the same time."},
 			"history_limit":           {Type: framework.TypeInt, Required: true, Description: "Records kept per target."},
-			"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Scheduled rotations at the same time."},
+			"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Maximum number of scheduled rotations at the same time."},
 			"drift_check_period":      {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
 			"root_rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
 			"root_rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "The cron line."},
 			"root_grace_period":       {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
 			"identity_expires_at":     {Type: framework.TypeString, Required: true, Description: "When the mount's credential expires at C1, RFC 3339; empty if it does not, or if that is not known."},
-			"next_root_rotation":      {Type: framework.TypeString, Required: true, Description: "When it is replaced by the clock, RFC 3339; empty if nobody but a person replaces it."},
+			"next_root_rotation":      {Type: framework.TypeString, Required: true, Description: "When the engine next replaces the mount's credential, RFC 3339; empty if it does not do so on a schedule."},
 		},
 	}}}
 }
@@ -161,7 +161,7 @@ func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *fram
 		return nil, err
 	}
 	if req.Operation == logical.PatchOperation && stored == nil {
-		return nil, failWith(http.StatusNotFound, "this mount is not configured: a patch creates no configuration")
+		return nil, failWith(http.StatusNotFound, "this mount is not configured: a patch does not create a configuration")
 	}
 	cfg, err := mergeConfig(stored, d)
 	if err != nil {
@@ -200,7 +200,7 @@ func (b *backend) tryConfig(ctx context.Context, cfg *config, verify bool) (clie
 		}
 	}
 	if expires, ok := c1api.TokenExpiry(cfg.AccessToken); ok && !b.now().Before(expires) {
-		return nil, nil, refuse("access_token: it has expired at %s", rfc3339(expires))
+		return nil, nil, refuse("access_token: it expired at %s", rfc3339(expires))
 	}
 	cfg.RequireDPoP = false // until C1 says so
 	if client, err = b.newClient(cfg); err != nil {
@@ -223,7 +223,7 @@ func (b *backend) verifyConfig(ctx context.Context, s *session) error {
 	_, err := s.client.Introspect(ctx)
 	s.config.RequireDPoP = s.client.Health().DPoP
 	if err != nil {
-		return refuse("the configuration was not stored, it does not work: %s (verify_connection=false stores it unchecked)", err)
+		return refuse("the configuration was not stored, since it does not work: %s (verify_connection=false stores it unchecked)", err)
 	}
 	return s.checkRootRotation(ctx)
 }
@@ -242,7 +242,7 @@ func (s *session) checkRootRotation(ctx context.Context) error {
 		return nil
 	}
 	if life := held.ExpiresAt.Sub(held.CreatedAt); period > life-expiryWarning {
-		return refuse("root_rotation_period (%s) must not be longer than the credential lives (%s) less %s, from when on its expiry is warned of",
+		return refuse("root_rotation_period (%s) must not be longer than the credential's lifetime (%s) less %s, when status begins to warn of its expiry",
 			period, life.Round(time.Hour), expiryWarning)
 	}
 	return nil
@@ -383,7 +383,7 @@ const configHelp = `
 The mount logs in to C1 with client_id and client_secret, or with a static
 access_token. A write is checked by logging in (verify_connection=false skips
 that) and keeps the fields it does not name, with one exception: a write that
-changes or clears client_id, url, tenant_domain or ca_cert must carry the
+changes or clears client_id, url, tenant_domain or ca_cert must include the
 secret.
 
 With root_rotation_period or root_rotation_schedule the mount replaces its own

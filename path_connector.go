@@ -13,8 +13,8 @@ var connectorLeaseEnds = []string{leaseEndRevoke, leaseEndKeep}
 
 func connectorTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"app_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID of the app that the connector belongs to. Fixed for the binding's life."},
-		"connector_id": {Type: framework.TypeString, Required: true, Description: "C1's ID of the connector. Fixed for the binding's life."},
+		"app_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID for the app that the connector belongs to. Fixed for the binding's life."},
+		"connector_id": {Type: framework.TypeString, Required: true, Description: "C1's ID for the connector. Fixed for the binding's life."},
 		"grace_period": {Type: framework.TypeDurationSecond, Description: "With schedule: revoke the previous credential this long after a rotation, in seconds. Default, and 0: C1 decides what becomes of it."},
 	}
 }
@@ -47,8 +47,8 @@ on each plan) rotate twice: give such a binding one owner, or use
 rotate_on=schedule, with which Vault keeps the credential, any number of
 readers get the same one, and rotation_period or rotation_schedule replaces it.
 
-Writing a binding looks the connector up at C1. It rotates nothing, but for a
-binding that comes to be scheduled (unless skip_initial_rotation=true). One
-target has at most one binding in a mount. Deleting a binding ends nothing at
+Writing a binding looks the connector up at C1. It rotates nothing, except
+when the binding becomes scheduled (unless skip_initial_rotation=true). A target
+has at most one binding in a mount. Deleting a binding ends nothing at
 C1 unless revoke=true: leases stay revocable, and records stay for lookup.
 `

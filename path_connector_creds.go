@@ -34,9 +34,9 @@ func secretConnectorCreds() *framework.Secret {
 
 func connectorCredsFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"app_id":             {Type: framework.TypeString, Required: true, Description: "C1's ID of the app."},
-		"connector_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID of the connector."},
-		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID of the credential."},
+		"app_id":             {Type: framework.TypeString, Required: true, Description: "C1's ID for the app."},
+		"connector_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID for the connector."},
+		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID for the credential."},
 		"client_id":          {Type: framework.TypeString, Required: true, Description: "Client ID to log in to C1 with."},
 		"client_secret":      {Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "Its secret, shown this once."},
 		"display_name":       {Type: framework.TypeString, Required: true, Description: "C1's display name of the credential."},
@@ -56,6 +56,7 @@ credential is revoked at C1, unless the binding says on_lease_end=keep. With
 rotate_on=schedule Vault keeps it instead: a read changes nothing, has no lease,
 and says in ttl when to read again.
 
-If C1's answer was lost the call ends with "outcome unknown" and the binding is
-ambiguous; rotating again settles it, which a schedule does by itself.
+If C1's answer is lost, the call ends with "outcome unknown" and the binding is
+ambiguous. Rotating again settles it; with rotate_on=schedule the engine does so
+by itself.
 `

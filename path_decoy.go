@@ -13,8 +13,8 @@ var decoyLeaseEnds = []string{leaseEndKeep, leaseEndRotate}
 
 func decoyTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"decoy_id":     {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy. Fixed for the binding's life."},
-		"check_period": {Type: framework.TypeDurationSecond, Description: "How often C1 is asked whether the decoy was used, disabled, deleted or rotated past this mount, 1m to a year. Default, and 0: the mount's drift_check_period."},
+		"decoy_id":     {Type: framework.TypeString, Required: true, Description: "C1's ID for the decoy. Fixed for the binding's life."},
+		"check_period": {Type: framework.TypeDurationSecond, Description: "How often the engine asks C1 whether the decoy was used, disabled, deleted or rotated without this mount, 1m to a year. Default, and 0: the mount's drift_check_period."},
 		"annotate":     {Type: framework.TypeBool, Description: "Write the placement of each vend to the decoy's annotations at C1, so that the finding itself says where the copy was. Default: no."},
 	}
 }
@@ -41,9 +41,9 @@ const decoyHelp = `
 Each binding points at one decoy, named by C1's decoy_id, and says when it
 rotates: rotate_on=read, write or schedule.
 
-Rotating a decoy makes the copies that were planted before stale, so plant from
-a pipeline that owns the binding, and write placement=... with each vend: it is
-kept in the record, and lookup finds it by the fingerprint that a finding names.
+Rotating a decoy makes the copies planted earlier stale, so plant from a pipeline
+that owns the binding, and write placement=... with each vend: the record keeps
+it, and lookup finds it by the fingerprint that a finding names.
 Never give a token for this mount to the host that holds the bait.
 
 Decoys are in early access at C1 and need the Super Administrator role; without

@@ -35,7 +35,7 @@ func secretDecoyCreds() *framework.Secret {
 func decoyCredsFields() map[string]*framework.FieldSchema {
 	sensitive := &framework.DisplayAttributes{Sensitive: true}
 	return map[string]*framework.FieldSchema{
-		"decoy_id":                     {Type: framework.TypeString, Required: true, Description: "C1's ID of the decoy."},
+		"decoy_id":                     {Type: framework.TypeString, Required: true, Description: "C1's ID for the decoy."},
 		"kind":                         {Type: framework.TypeString, Required: true, Description: "What the decoy pretends to be, in C1's words; empty when C1 does not say."},
 		"display_name":                 {Type: framework.TypeString, Required: true, Description: "C1's display name of the decoy."},
 		"annotations":                  {Type: framework.TypeKVPairs, Required: true, Description: "C1 copies them onto the finding that the decoy raises."},
@@ -51,7 +51,7 @@ func decoyCredsFields() map[string]*framework.FieldSchema {
 
 const decoyCredsHelp = `
 IRREVERSIBLE: a write rotates the decoy at C1, and with rotate_on=read so does a
-read. The copies planted before no longer match the decoy then. Write
+read. Copies planted earlier then no longer match the decoy. Write
 placement=... to keep in the record where this copy goes. With rotate_on=schedule
 Vault keeps the material: a read changes nothing and has no lease.
 

@@ -35,7 +35,7 @@ func pathHistory(k target.Kind) *framework.Path {
 					return b.readHistory(ctx, k, d)
 				}),
 				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The records, newest first. `issued` means answered: whether it arrived nobody can know.",
+					Description: "The records, newest first. `issued` means that the engine answered: nobody can know whether the answer arrived.",
 					Fields: map[string]*framework.FieldSchema{
 						"records": {Type: framework.TypeSlice, Required: true, Description: "One object per attempt to rotate: the fields of lookup's answer that concern the attempt."},
 					},
@@ -44,11 +44,11 @@ func pathHistory(k target.Kind) *framework.Path {
 		},
 		HelpSynopsis: "Who rotated this binding's target, when, why and with which outcome.",
 		HelpDescription: `
-Newest first: at most history_limit of what was handed out (see config), and of
-attempts that handed out nothing the last ten, or half of history_limit where that
-is more. What happened under a binding of another name is not shown, though lookup
-finds it. An attempt that fails like the one before, or whose caller hangs up like
-the one before, is counted in one record (repeats). Records never hold a secret;
+Newest first: at most history_limit records of what was handed out (see config),
+and of attempts that handed out nothing the last ten, or half of history_limit if
+that is more. What happened under a binding of another name is not shown, though
+lookup finds it. If several attempts in a row fail in the same way, or their
+callers hang up, one record counts them (repeats). Records never hold a secret;
 the fingerprint is the SHA-256 that C1's findings name.
 `,
 	}

@@ -53,7 +53,7 @@ func pathKVData(k target.Kind) *framework.Path {
 				}),
 			},
 		},
-		HelpSynopsis:    "Read a scheduled " + string(k) + "'s stored material by the KV API, version 2.",
+		HelpSynopsis:    "Read a scheduled " + string(k) + "'s stored material through the KV API, version 2.",
 		HelpDescription: kvHelp,
 	}
 }
@@ -66,7 +66,7 @@ func pathKVMetadata(k target.Kind) *framework.Path {
 		Fields:       map[string]*framework.FieldSchema{"name": nameField()},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
-				Summary:   "Read what KV version 2 says of a scheduled " + string(k) + "'s version. No secret.",
+				Summary:   "Read the KV version 2 metadata of a scheduled " + string(k) + ". No secret.",
 				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The one version that is kept.", Fields: kvMetadataFields()}}},
 				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
@@ -75,7 +75,7 @@ func pathKVMetadata(k target.Kind) *framework.Path {
 				}),
 			},
 		},
-		HelpSynopsis:    "Read what the KV API, version 2, says of a scheduled " + string(k) + "'s version.",
+		HelpSynopsis:    "Read a scheduled " + string(k) + "'s metadata through the KV API, version 2.",
 		HelpDescription: kvHelp,
 	}
 }
@@ -159,7 +159,7 @@ func (b *backend) scheduledMaterial(ctx context.Context, k target.Kind, name str
 	}
 	if !bind.scheduled() {
 		bindings, creds := pathsOf(k)
-		return nil, nil, refuse("%s/%s has rotate_on=%s, so there is nothing stored to show, and a read by the KV API never rotates: bind it with rotate_on=schedule, or use %s/%s",
+		return nil, nil, refuse("%s/%s has rotate_on=%s, so there is nothing stored to show, and a read through the KV API never rotates: bind it with rotate_on=schedule, or use %s/%s",
 			bindings, name, bind.RotateOn, creds, name)
 	}
 	t, err := readState(ctx, b.store, bind.Ref)
@@ -200,15 +200,15 @@ func (b *backend) listKV(ctx context.Context, k target.Kind, d *framework.FieldD
 }
 
 const kvHelp = `
-What is bound with rotate_on=schedule can be read by clients that know nothing but
-Vault's KV API, version 2: data/connector-creds/:name, data/decoy-creds/:name, and
-metadata/ beside them. (They can also read connector-creds/:name as KV version 1.)
+Clients that know only Vault's KV API, version 2, can read what is bound with
+rotate_on=schedule: data/connector-creds/:name, data/decoy-creds/:name, and
+metadata/ next to them. (They can also read connector-creds/:name as KV version 1.)
 
 A read here never rotates, has no lease, and answers the same until the next
 rotation. The binding's keys or keys_preset say under which names the fields are
 shown. Only the current version is kept. Every write is refused: rotate with
 connectors/:name/rotate or decoys/:name/rotate.
 
-A policy for data/connector-creds/:name opens nothing else, and none for
-connector-creds/:name opens it.
+A policy for data/connector-creds/:name allows nothing else, and a policy for
+connector-creds/:name does not allow this path.
 `

@@ -37,9 +37,9 @@ func pathsLookup() []*framework.Path {
 		Fields: map[string]*framework.FieldSchema{
 			"fingerprint_sha256": {Type: framework.TypeString, Description: "The whole hex SHA-256 of the secret, 64 digits."},
 			"fingerprint_prefix": {Type: framework.TypeString, Description: "Its first 12 digits or more, as a finding shows them of a secret that was found published."},
-			"decoy_id":           {Type: framework.TypeString, Description: "C1's ID of the decoy, as each finding of a decoy names it."},
+			"decoy_id":           {Type: framework.TypeString, Description: "C1's ID for the decoy, as each finding of a decoy names it."},
 			"client_id":          {Type: framework.TypeString, Description: "The client ID that was used, as C1's audit log names it."},
-			"credential_id":      {Type: framework.TypeString, Description: "C1's ID of a connector's credential."},
+			"credential_id":      {Type: framework.TypeString, Description: "C1's ID for a connector's credential."},
 			"at":                 {Type: framework.TypeString, Description: "With decoy_id or client_id: when it was used, RFC 3339, for the record that was current then. Default: now."},
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
@@ -51,8 +51,8 @@ func pathsLookup() []*framework.Path {
 		},
 		HelpSynopsis: "Find out whose copy a secret was.",
 		HelpDescription: `
-For the moment in which a finding fires: give exactly one of what you have
-(` + strings.Join(lookupKeys, ", ") + `), and this says which
+For the moment when a finding fires: give exactly one of
+(` + strings.Join(lookupKeys, ", ") + `), and the answer says which
 binding vended the secret, to whom, when, and where it was to be placed. A finding
 of a used decoy names the decoy: the answer then holds the record that was current
 (at=... for a time in the past) and, in planted, every copy on record.
@@ -68,15 +68,15 @@ func lookupFields() map[string]*framework.FieldSchema {
 	}
 	return map[string]*framework.FieldSchema{
 		"kind":               text("connector, decoy, or identity: the mount's own credential."),
-		"app_id":             text("C1's ID of the app (connectors)."),
-		"connector_id":       text("C1's ID of the connector (connectors)."),
-		"decoy_id":           text("C1's ID of the decoy (decoys)."),
+		"app_id":             text("C1's ID for the app (connectors)."),
+		"connector_id":       text("C1's ID for the connector (connectors)."),
+		"decoy_id":           text("C1's ID for the decoy (decoys)."),
 		"current":            {Type: framework.TypeBool, Description: "Whether this is the version that was vended last."},
 		"version":            {Type: framework.TypeInt, Description: "1, 2, 3… per target."},
 		"outcome":            text("issued (to one caller), stored (for the readers of a scheduled binding), undelivered or discarded."),
 		"reason":             text("read, write, lease_end, rotate (an operator), initial, schedule or recovery (after an unknown outcome)."),
 		"valid_from":         text("Since when Vault handed it out, RFC 3339."),
-		"valid_until":        text("Until when: the next rotation, or its end at C1 if that was sooner, RFC 3339; empty while it is current. C1 may take it for longer."),
+		"valid_until":        text("Until when: the next rotation, or its end at C1 if that was sooner, RFC 3339; empty while it is current. C1 may accept it for longer."),
 		"binding":            text("Name of the binding at that time."),
 		"attempt_id":         text("ID of the attempt, as in the logs."),
 		"request_id":         text("Vault's request ID, as in the audit log."),
@@ -84,7 +84,7 @@ func lookupFields() map[string]*framework.FieldSchema {
 		"display_name":       text("Display name of the token that asked."),
 		"remote_address":     text("Client address, where Vault gives it."),
 		"placement":          text("Where the copy was to go, in the words of who asked."),
-		"credential_id":      text("C1's ID of the credential (connectors)."),
+		"credential_id":      text("C1's ID for the credential (connectors)."),
 		"client_id":          text("Client ID of the vended credential."),
 		"fingerprint_sha256": text("Hex SHA-256 of the vended secret."),
 		"started_at":         text("RFC 3339."),
@@ -336,7 +336,7 @@ func found(ctx context.Context, s *store.Store, t *target.State, rec *target.Rec
 		return nil, err
 	}
 	if gone := t.Issued.First; gone > 0 {
-		resp.AddWarning(fmt.Sprintf("planted lacks %d older version(s), whose records are kept no longer (history_limit in config)", gone))
+		resp.AddWarning(fmt.Sprintf("planted lacks %d older version(s), whose records are no longer kept (history_limit in config)", gone))
 	}
 	return resp, nil
 }

@@ -39,10 +39,10 @@ func pathsMetrics() []*framework.Path {
 		HelpSynopsis: "The mount's figures in Prometheus' text format.",
 		HelpDescription: `
 What status says in numbers, what C1 answers, and what became of rotations, for
-Prometheus to scrape with a token that may read this path. Counters begin anew
-with each process: they are those of the node that acts. Nothing here names a
-binding, a target or a credential. Costs what status costs. To look at it by hand:
-vault read -format=raw c1/metrics. See docs/operations.md and examples/monitoring.
+Prometheus to scrape with a token that may read this path. Counters belong to
+the active process, and start again at zero with the next one. Nothing here names
+a binding, a target or a credential. Costs what status costs. To look at it by
+hand: vault read -format=raw c1/metrics. See docs/operations.md and examples/monitoring.
 `,
 	}}
 }
@@ -71,27 +71,27 @@ func (b *backend) readMetrics(ctx context.Context, _ *logical.Request, _ *framew
 func (o *overview) printHealth(page *metrics.Page, now time.Time) {
 	gauge := func(name, help string, value float64) { page.Gauge(metricPrefix+name, help, value) }
 	gauge("configured", "Whether config was written.", metrics.Bit(o.cfg != nil))
-	gauge("healthy", "Configured, and nothing needs a person.", metrics.Bit(o.healthy()))
-	gauge("paused", "Whether everything that is due waits, because C1 is out of reach or the clock is not believed.", metrics.Bit(o.due.PausedReason != ""))
+	gauge("healthy", "Configured, and nothing needs attention.", metrics.Bit(o.healthy()))
+	gauge("paused", "Whether everything that is due waits, because C1 is out of reach or this machine's clock is wrong.", metrics.Bit(o.due.PausedReason != ""))
 	gauge("bindings", "Bindings of this mount.", float64(o.bindings))
 	gauge("bindings_ready", "Bindings that nothing is wrong with.", float64(o.ready))
 	wrong := map[string]float64{}
 	for reason, count := range o.wrong {
 		wrong[reason] = float64(count)
 	}
-	page.Gauges(metricPrefix+"attention_targets", "Targets that need a person, by reason.", "reason", wrong)
-	gauge("rotating_targets", "Targets with a rotation that began within the last minutes and is open.", float64(o.rotating))
-	gauge("overdue_targets", "Targets whose time has passed more than 10 s ago and that were not looked at yet.", float64(o.due.Overdue))
+	page.Gauges(metricPrefix+"attention_targets", "Targets that need attention, by reason.", "reason", wrong)
+	gauge("rotating_targets", "Targets with a rotation that began in the last few minutes and is still open.", float64(o.rotating))
+	gauge("overdue_targets", "Targets that have been waiting for the engine for more than 10 s.", float64(o.due.Overdue))
 	oldest := 0.0
 	if !o.due.Oldest.IsZero() {
 		oldest = now.Sub(o.due.Oldest).Seconds()
 	}
-	gauge("overdue_oldest_seconds", "For how long the oldest of them has been due; 0 when there is none.", oldest)
+	gauge("overdue_oldest_seconds", "How long the oldest overdue target has been due; 0 when there is none.", oldest)
 	left := math.NaN()
 	if !o.identity.expires.IsZero() {
 		left = o.identity.expires.Sub(now).Seconds()
 	}
-	gauge("identity_expires_seconds", "Until the mount's own credential expires; absent if it does not, or if that is not known.", left)
+	gauge("identity_expires_seconds", "Seconds until the mount's own credential expires; absent if it does not, or if that is not known.", left)
 }
 
 // printConnection prints what this node knows of C1.
@@ -107,5 +107,5 @@ func (o *overview) printConnection(page *metrics.Page) {
 		last = float64(o.link.LastSuccess.UnixMilli()) / 1000
 	}
 	page.Gauge(metricPrefix+"last_answer_timestamp_seconds", "When C1 answered last with a status below 500; absent before the first time.", last)
-	page.Total(metricPrefix+"token_mints_total", "Access tokens fetched since the client was built, which a write of config does anew.", float64(o.link.TokenMints))
+	page.Total(metricPrefix+"token_mints_total", "Access tokens fetched since the client was built; a write of config builds a new one.", float64(o.link.TokenMints))
 }

@@ -35,7 +35,7 @@ func pathPause(k target.Kind) *framework.Path {
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
-				Summary: "Stop the clock of a scheduled " + string(k) + " until it is resumed.",
+				Summary: "Pause the scheduled rotations of a " + string(k) + " until it is resumed.",
 				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.pause(ctx, req, d, k)
 				}),
@@ -49,13 +49,13 @@ func pathPause(k target.Kind) *framework.Path {
 				ForwardPerformanceSecondary: true,
 			},
 		},
-		HelpSynopsis: "Stop the clock of a scheduled binding.",
+		HelpSynopsis: "Pause the scheduled rotations of a binding.",
 		HelpDescription: `
-Until …/resume is written the clock does not rotate this binding, not even to
-recover from an unknown outcome. Readers get the credential as before, with a
-warning; …/rotate and writes to the creds path still rotate; checks and planned
-ends go on. A credential that expires at C1 meanwhile is not replaced.
-A rotation that is under way is waited for. Pausing again replaces the reason.
+Until …/resume is written, the engine does not rotate this binding by itself, not
+even to recover from an unknown outcome. Readers get the credential as before, with
+a warning; …/rotate and writes to the creds path still rotate; checks and planned
+ends continue. A credential that expires at C1 meanwhile is not replaced. The pause
+waits for a rotation that is under way. Pausing again replaces the reason.
 `,
 	}
 }
@@ -70,22 +70,22 @@ func pathResume(k target.Kind) *framework.Path {
 		Fields: map[string]*framework.FieldSchema{"name": nameField()},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.UpdateOperation: &framework.PathOperation{
-				Summary: "Have the clock of a paused " + string(k) + " go on.",
+				Summary: "Resume the scheduled rotations of a paused " + string(k) + ".",
 				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
 					return b.resume(ctx, req, d, k)
 				}),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "When the clock rotates next.", Fields: map[string]*framework.FieldSchema{
+				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "When the engine rotates next.", Fields: map[string]*framework.FieldSchema{
 					"next_rotation": {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; in the past if it is due at once, empty when only callers rotate."},
 				}}}},
 				ForwardPerformanceStandby:   true,
 				ForwardPerformanceSecondary: true,
 			},
 		},
-		HelpSynopsis: "Have the clock of a paused binding go on.",
+		HelpSynopsis: "Resume the scheduled rotations of a paused binding.",
 		HelpDescription: `
-What has become due meanwhile rotates within seconds: a turn that has passed, a
-rotation that failed, an unknown outcome. The answer says when the next rotation
-is. A binding that is not paused stays as it is.
+The engine rotates within seconds if a rotation became due meanwhile: a scheduled
+time that has passed, a rotation that failed, an unknown outcome. The answer says
+when the next rotation is. A binding that is not paused stays as it is.
 `,
 	}
 }
@@ -93,7 +93,7 @@ is. A binding that is not paused stays as it is.
 func (b *backend) pause(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	reason := strings.TrimSpace(d.Get("reason").(string))
 	if reason == "" {
-		return nil, refuse("reason is required: whoever finds the clock stopped must know why")
+		return nil, refuse("reason is required: whoever finds the binding paused must know why")
 	}
 	if err := validLabel("reason", reason); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (b *backend) changeClock(ctx context.Context, name string, k target.Kind, w
 	if err := t.save(ctx, next); err != nil {
 		return nil, err
 	}
-	t.Logger().Info("the clock of a binding: "+what, "target", t.ref.String(), "binding", name)
+	t.Logger().Info("scheduled rotations of a binding: "+what, "target", t.ref.String(), "binding", name)
 	bindings, _ := pathsOf(k)
 	t.sendEvent(ctx, string(k)+"-"+what,
 		logical.EventMetadataModified, "true",

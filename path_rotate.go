@@ -27,7 +27,7 @@ func pathRotate(k target.Kind) *framework.Path {
 		"shared":             {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
 	}
 	if k == target.Connector {
-		fields["credential_id"] = &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "C1's ID of the new credential."}
+		fields["credential_id"] = &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "C1's ID for the new credential."}
 	}
 	return &framework.Path{
 		Pattern: bindings + "/" + anyName + "/rotate$",
@@ -53,8 +53,8 @@ func pathRotate(k target.Kind) *framework.Path {
 		HelpDescription: `
 IRREVERSIBLE, for operators: rotates a binding with rotate_on=schedule at C1 and
 stores the new material for its readers. The next scheduled rotation moves, and
-the answer says to when. Callers that come while the target rotates share that
-rotation.
+the answer says to when. Callers that ask while the target is being rotated
+share that rotation.
 `,
 	}
 }

@@ -28,10 +28,10 @@ func pathsRotateRoot() []*framework.Path {
 					Fields: map[string]*framework.FieldSchema{
 						"version":          {Type: framework.TypeInt, Required: true, Description: "How many credentials this mount has had."},
 						"client_id":        {Type: framework.TypeString, Required: true, Description: "Client ID of the new credential."},
-						"credential_id":    {Type: framework.TypeString, Required: true, Description: "C1's ID of the new credential."},
+						"credential_id":    {Type: framework.TypeString, Required: true, Description: "C1's ID for the new credential."},
 						"expires_at":       {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty if it does not."},
-						"next_rotation":    {Type: framework.TypeString, Required: true, Description: "When it is replaced by the clock, RFC 3339; empty without root_rotation_period and root_rotation_schedule."},
-						"previous_ends_at": {Type: framework.TypeString, Required: true, Description: "When the credential before it is ended at C1, RFC 3339; empty if it has ended."},
+						"next_rotation":    {Type: framework.TypeString, Required: true, Description: "When the engine next replaces it, RFC 3339; empty without root_rotation_period and root_rotation_schedule."},
+						"previous_ends_at": {Type: framework.TypeString, Required: true, Description: "When the previous credential is ended at C1, RFC 3339; empty if it has ended."},
 						"shared":           {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
 					},
 				}}},
@@ -77,11 +77,13 @@ func (b *backend) rotateRoot(ctx context.Context, req *logical.Request, _ *frame
 
 const rotateRootHelp = `
 C1 makes a new credential like the one in config: the same display name, scoped
-roles, source CIDRs, DPoP flag and lifetime. It is stored once it has logged in
-and may do all that the one before may; that one is ended root_grace_period
-later. At every moment the credential in config works.
+roles, source CIDRs, DPoP flag and lifetime. The engine stores it once it has
+logged in with it and has seen that it may do all that the previous one may. It
+ends the previous one root_grace_period later. The credential in config works at
+every moment.
 
 For service principals' (/spc) and personal (/pcc) credentials that may list,
 create and delete the credentials of their own principal or user. With
-root_rotation_period or root_rotation_schedule in config it happens by the clock.
+root_rotation_period or root_rotation_schedule in config the engine does this on a
+schedule.
 `

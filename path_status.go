@@ -29,21 +29,21 @@ func pathsStatus() []*framework.Path {
 		},
 		Operations: map[logical.Operation]framework.OperationHandler{
 			logical.ReadOperation: &framework.PathOperation{
-				Summary:  "Read the health of the mount and what needs a person.",
+				Summary:  "Read the health of the mount and what needs attention.",
 				Callback: handle((*backend).readStatus),
 				// The connection's state is in the memory of the node that acts.
 				ForwardPerformanceStandby: true,
 				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "Health, counts, and what needs a person.",
+					Description: "Health, counts, and what needs attention.",
 					Fields:      statusFields(),
 				}}},
 			},
 		},
-		HelpSynopsis: "Health, counts, and what needs a person.",
+		HelpSynopsis: "Health, counts, and what needs attention.",
 		HelpDescription: `
-Costs what is wrong, not what exists. See docs/operations.md for what each
-reason means and what to do. A node that has not called C1 since it started
-shows no connection yet.
+The cost of a read grows with what is wrong, not with what exists. See
+docs/operations.md for what each reason means and what to do. A node that has not
+called C1 since it started shows no connection yet.
 `,
 	}}
 }
@@ -67,15 +67,15 @@ func statusFields() map[string]*framework.FieldSchema {
 		"failing":             count("Targets whose scheduled rotation does not succeed."),
 		"drifted":             count("Targets for which C1 holds something other than what was vended."),
 		"retiring":            count("Targets with a credential that could not be ended yet."),
-		"paused":              count("Targets that the clock does not rotate, because somebody has paused them. They count as healthy."),
-		"rotating":            count("Targets with a rotation that began within the last minutes and is open."),
-		"overdue":             count("Targets whose time has passed more than 10 s ago and that were not looked at yet."),
-		"oldest_overdue":      text("Since when the oldest of them waits, RFC 3339; empty when there is none."),
+		"paused":              count("Targets that the engine does not rotate by itself, because somebody has paused them. They count as healthy."),
+		"rotating":            count("Targets with a rotation that began in the last few minutes and is still open."),
+		"overdue":             count("Targets that have been waiting for the engine for more than 10 s."),
+		"oldest_overdue":      text("Since when the oldest overdue target has been waiting, RFC 3339; empty when there is none."),
 		"next_due":            text("When something is to be done next, RFC 3339, exact within a minute; empty when nothing is planned."),
 		"paused_until":        text("While C1 is out of reach, when the next try is, RFC 3339; else empty."),
 		"paused_reason":       text("Why everything that is due waits; else empty."),
-		"attention":           {Type: framework.TypeSlice, Required: true, Description: "What needs a person: kind, IDs, binding, reason, detail, and credential_ids that wait to be ended; at most 100 per reason."},
-		"watermark":           text("Minute up to which due targets were looked at, RFC 3339."),
+		"attention":           {Type: framework.TypeSlice, Required: true, Description: "What needs attention: kind, IDs, binding, reason, detail, and credential_ids that wait to be ended; at most 100 per reason."},
+		"watermark":           text("Minute up to which the engine has looked at due targets, RFC 3339."),
 		"breaker":             text("closed, half-open or open; empty before the first call to C1."),
 		"last_success":        text("Last answer from C1, RFC 3339; empty before the first."),
 		"latency_ms":          {Type: framework.TypeInt64, Required: true, Description: "Duration of that answer in milliseconds."},
@@ -83,7 +83,7 @@ func statusFields() map[string]*framework.FieldSchema {
 		"clock_offset_ms":     {Type: framework.TypeInt64, Required: true, Description: "C1's clock minus this machine's, in milliseconds, when it matters."},
 		"token_mints":         {Type: framework.TypeInt64, Required: true, Description: "Access tokens fetched since the client was built."},
 		"identity_expires_at": text("When the mount's own credential expires at C1, RFC 3339; empty if it does not, or if that is not known."),
-		"next_root_rotation":  text("When it is replaced by the clock, RFC 3339; empty if nobody but a person replaces it."),
+		"next_root_rotation":  text("When the engine next replaces the mount's credential, RFC 3339; empty if it does not do so on a schedule."),
 		"identity_warning":    text("From 14 days before it expires: when, and what to do; else empty."),
 		"note":                text("Empty, or why the lists above are incomplete."),
 	}

@@ -22,7 +22,7 @@ import (
 // secret that rotates.
 func storedFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
-		"rotation_period":     {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds between rotations; with a cron line, to the next turn; 300 when only callers rotate."},
+		"rotation_period":     {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds between rotations; with a cron line, to the next scheduled time; 300 when only callers rotate."},
 		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, at most refresh_interval, after which to read again; always more than 0."},
 		"last_vault_rotation": {Type: framework.TypeString, Description: "With rotate_on=schedule: time of the rotation that made this, RFC 3339."},
 	}

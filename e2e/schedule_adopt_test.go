@@ -36,7 +36,7 @@ func TestARunningConnectorComesUnderVaultAndStaysLoggedIn(t *testing.T) {
 			_, err = e.Write("connectors/github/adopt", object{
 				"client_id": running.ClientID, "client_secret": e.Tenant.Identity().ClientSecret, "credential_id": running.ID, "login": true,
 			})
-			requireRefused(t, err, 400, "C1 does not take this client_secret")
+			requireRefused(t, err, 400, "C1 does not accept this client_secret")
 			before := time.Now()
 			stdout, stderr, code := e.CLI(running.ClientSecret, "write", "-format=json", e.Path("connectors/github/adopt"),
 				"client_id="+running.ClientID, "client_secret=-", "credential_id="+running.ID, "login=true")
