@@ -74,7 +74,7 @@ func lookupFields() map[string]*framework.FieldSchema {
 		"current":            {Type: framework.TypeBool, Description: "Whether this is the version that was vended last."},
 		"version":            {Type: framework.TypeInt, Description: "1, 2, 3… per target."},
 		"outcome":            text("issued (to one caller), stored (for the readers of a scheduled binding), undelivered or discarded."),
-		"reason":             text("read, write, lease_end, rotate (an operator), initial, schedule or recovery (after an unknown outcome)."),
+		"reason":             text("read, write, lease_end, rotate (an operator), initial, schedule, recovery (after an unknown outcome), adopt (a running credential) or config (the mount's own identity was written)."),
 		"valid_from":         text("Since when Vault handed it out, RFC 3339."),
 		"valid_until":        text("Until when: the next rotation, or its end at C1 if that was sooner, RFC 3339; empty while it is current. C1 may accept it for longer."),
 		"binding":            text("Name of the binding at that time."),

@@ -78,7 +78,7 @@ resource "vault_generic_endpoint" "config" {
 
 # --- The bindings -----------------------------------------------------------------
 
-# Rotated once when it is created, then by the clock.
+# Rotated once when it is created, then on a schedule.
 resource "vault_generic_endpoint" "okta" {
   depends_on = [vault_generic_endpoint.config]
 
