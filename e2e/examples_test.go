@@ -155,15 +155,14 @@ func TestTheCommandsOfTheExamplesDo(t *testing.T) {
 	bindExamples(e)
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("../examples")))
-	readme, err := os.ReadFile("../examples/README.md")
-	require.NoError(t, err)
 	okta := e.Tenant.NewConnector("okta")
 
-	blocks := regexp.MustCompile("(?s)\n```\n(.*?)\n```\n").FindAllStringSubmatch(string(readme), -1)
+	blocks := blocksOf(t, "../examples/README.md")
 	require.Len(t, blocks, 10)
-	for _, block := range blocks {
-		typed, rest := typedHere(block[1])
-		requireItsFiles(t, dir, block[1], rest)
+	for _, b := range blocks {
+		require.True(t, b.areCommands(), b)
+		typed, rest := typedHere(b.text)
+		requireItsFiles(t, dir, b.text, rest)
 		commands := strings.NewReplacer(
 			"app_id=…", "app_id="+okta.AppID, "connector_id=…", "connector_id="+okta.ConnectorID,
 			"vault agent -config=agent.hcl", "vault agent -config=agent.hcl -exit-after-auth",

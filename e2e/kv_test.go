@@ -356,33 +356,19 @@ func TestAPolicyForTheKVAPIOpensNoOtherPath(t *testing.T) {
 	require.Equal(t, 2, rotations(e))
 }
 
-// cutBlock takes the block that begins so out of a document.
-func cutBlock(document, begin string) (rest, block string, found bool) {
-	before, after, _ := strings.Cut(document, begin)
-	block, after, found = strings.Cut(after, "```\n")
-	return before + after, block, found
-}
-
 // What the guide tells people to type is typed here, block by block.
 func TestTheCommandsForKVClientsDo(t *testing.T) {
 	t.Parallel()
 	e := vaulttest.New(t, vaulttest.Options{})
 	bindScheduled(e, "okta", e.Tenant.Connector(), object{"rotation_period": "24h"})
 	bindScheduledDecoy(e, "bait", e.Tenant.Decoy(c1test.KindConnectorClient), nil)
-	guide, err := os.ReadFile("../docs/operations.md")
-	require.NoError(t, err)
-	_, section, found := strings.Cut(string(guide), "\n## Read by KV clients\n")
-	require.True(t, found)
-	section, _, _ = strings.Cut(section, "\n## ")
-
-	section, settings, found := cutBlock(section, "```yaml\n")
-	require.True(t, found)
-	blocks := regexp.MustCompile("(?s)\n```\n(.*?)\n```\n").FindAllStringSubmatch(section, -1)
-	require.Len(t, blocks, 4, "the blocks of commands")
+	const guide, heading = "../docs/operations.md", "Read by KV clients"
+	section := sectionOf(t, guide, heading)
+	settings := blocksBelow(t, guide, heading, "yaml", 1)[0]
 	printed := ""
-	for _, block := range blocks {
-		out, err := e.Shell(t.TempDir(), block[1]) // it shows the secret
-		require.NoError(t, err, "%s", block[1])
+	for _, commands := range blocksBelow(t, guide, heading, "", 4) {
+		out, err := e.Shell(t.TempDir(), commands) // it shows the secret
+		require.NoError(t, err, "%s", commands)
 		printed += out
 	}
 	require.Contains(t, printed, "BATON_CLIENT_SECRET")

@@ -24,38 +24,13 @@ import (
 
 const openBaoGuide = "../docs/openbao.md"
 
-// guideSection returns what stands below a heading of docs/openbao.md.
-func guideSection(t *testing.T, heading string) string {
-	t.Helper()
-	guide, err := os.ReadFile(openBaoGuide)
-	require.NoError(t, err)
-	_, section, found := strings.Cut(string(guide), "\n## "+heading+"\n")
-	require.True(t, found, heading)
-	section, _, _ = strings.Cut(section, "\n## ")
-	return section
-}
-
-// guideBlocks returns the blocks of one language below a heading of docs/openbao.md;
-// commands have none.
-func guideBlocks(t *testing.T, heading, language string, want int) []string {
-	t.Helper()
-	var blocks []string
-	for _, block := range regexp.MustCompile("(?s)\n```(\\w*)\n(.*?)\n```\n").FindAllStringSubmatch(guideSection(t, heading), -1) {
-		if block[1] == language {
-			blocks = append(blocks, block[2])
-		}
-	}
-	require.Len(t, blocks, want, "blocks of %q below %s", language, heading)
-	return blocks
-}
-
 // TestTheCommandsThatDifferDo runs the column of the table that is meant for the server
 // at hand.
 func TestTheCommandsThatDifferDo(t *testing.T) {
 	t.Parallel()
 	e := vaulttest.New(t, vaulttest.Options{})
 	bindExamples(e)
-	rows := regexp.MustCompile("(?m)^\\| ([^|`]+) \\| (`vault [^|]+`) \\| (`bao [^|]+`) \\|$").FindAllStringSubmatch(guideSection(t, "Commands"), -1)
+	rows := regexp.MustCompile("(?m)^\\| ([^|`]+) \\| (`vault [^|]+`) \\| (`bao [^|]+`) \\|$").FindAllStringSubmatch(sectionOf(t, openBaoGuide, "Commands"), -1)
 	require.Len(t, rows, 2)
 	for _, row := range rows {
 		cell := row[2]
@@ -75,8 +50,8 @@ func TestAServerThatDeclaresThePluginAndItsAuditDeviceUpgradesIt(t *testing.T) {
 	t.Parallel()
 	vaulttest.OpenBaoOnly(t, "Vault's configuration declares no plugins and no audit devices")
 	const heading = "Declare the plugin in the server's configuration"
-	declared := guideBlocks(t, heading, "hcl", 2)
-	commands := guideBlocks(t, heading, "", 2)
+	declared := blocksBelow(t, openBaoGuide, heading, "hcl", 2)
+	commands := blocksBelow(t, openBaoGuide, heading, "", 2)
 	inPlace := func(text, sum, dir string) string {
 		return strings.NewReplacer(
 			`"v0.1.0"`, `"`+vaulttest.PluginVersion+`"`, `"v0.2.0"`, `"v0.2.0-test"`, "-v0.2.0\"", "-v0.2.0-test\"", "=v0.2.0", "=v0.2.0-test",
@@ -175,7 +150,7 @@ func TestAPluginThatWasRegisteredIsNotDeclaredAsWell(t *testing.T) {
 		}
 		return nil
 	})
-	guide := guideSection(t, "Declare the plugin in the server's configuration")
+	guide := sectionOf(t, openBaoGuide, "Declare the plugin in the server's configuration")
 	require.Contains(t, guide, "`"+says+"`")
 }
 

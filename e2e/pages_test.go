@@ -21,6 +21,7 @@ import (
 // block is a fenced block of a page.
 type block struct {
 	page     string
+	section  string // its heading of the second level
 	line     int
 	language string // commands have "" or "sh"
 	text     string // without the indentation of a list
@@ -43,17 +44,19 @@ func blocksOf(t *testing.T, page string) (blocks []block) {
 	raw, err := os.ReadFile(page)
 	require.NoError(t, err)
 	var open *block
-	indent, above := "", ""
+	indent, above, section := "", "", ""
 	for n, line := range strings.Split(string(raw), "\n") {
 		fence := fenceLine.FindStringSubmatch(line)
 		switch {
 		case open == nil && fence != nil:
-			open, indent = &block{page: page, line: n + 1, language: fence[2]}, fence[1]
+			open, indent = &block{page: page, section: section, line: n + 1, language: fence[2]}, fence[1]
 			if comment := commentLine.FindStringSubmatch(above); comment != nil {
 				open.comment = comment[1]
 			}
 		case fence != nil:
 			blocks, open = append(blocks, *open), nil
+		case open == nil && strings.HasPrefix(line, "## "):
+			section = strings.TrimPrefix(line, "## ")
 		case open != nil:
 			open.text += strings.TrimPrefix(line, indent) + "\n"
 		}
@@ -61,6 +64,30 @@ func blocksOf(t *testing.T, page string) (blocks []block) {
 	}
 	require.Nil(t, open, "a block without an end in %s", page)
 	return blocks
+}
+
+// sectionOf returns what stands below a heading of a page.
+func sectionOf(t *testing.T, page, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## "+heading+"\n")
+	require.True(t, found, heading)
+	section, _, _ = strings.Cut(section, "\n## ")
+	return section
+}
+
+// blocksBelow returns the blocks of one language below a heading of a page, of which
+// there must be as many as wanted.
+func blocksBelow(t *testing.T, page, heading, language string, want int) (texts []string) {
+	t.Helper()
+	for _, b := range blocksOf(t, page) {
+		if b.section == heading && b.language == language {
+			texts = append(texts, b.text)
+		}
+	}
+	require.Len(t, texts, want, "blocks of %q below %s of %s", language, heading, page)
+	return texts
 }
 
 // pageRun is how the commands of a page are typed: from top to bottom, on a server of
