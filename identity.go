@@ -13,9 +13,8 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// The mount's own credential at C1 is rotated by the same drivers as any other
-// target. What differs is here: C1 makes a second credential beside the one in use,
-// the secret lies in the config, and C1's list tells what became of an attempt.
+// What the config says of the mount's own credential, and the credential's state. How it
+// is rotated is in kind_identity.go.
 
 // identityName stands for a binding's name in the identity's records.
 const identityName = "config"
@@ -58,19 +57,6 @@ func (t *turn) reconciled(cfg *config, state *target.State, o target.Origin) (ne
 		state = state.Rescheduled(now, bind.Schedule)
 	}
 	return state, left
-}
-
-// reconcile stores the identity's state by what the config says, should they differ:
-// the process may have died after a write of the config.
-func (t *turn) reconcile(ctx context.Context, cfg *config) error {
-	if t.ref.Kind != target.Identity {
-		return nil
-	}
-	next, _ := t.reconciled(cfg, t.state, target.Origin{})
-	if next == t.state {
-		return nil
-	}
-	return t.save(ctx, next)
 }
 
 // identityWritten takes a config that was just stored, and returns what to tell

@@ -72,7 +72,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 		if err != nil {
 			return err
 		}
-		if err := t.reconcile(ctx, s.config); err != nil {
+		if err := t.reconcile(ctx); err != nil {
 			return err
 		}
 		if err := t.claimedBy(s, name); err != nil {

@@ -84,6 +84,16 @@ func (b *backend) turnOf(ref target.Ref, name string, state *target.State, relea
 	return t
 }
 
+// reconcile stores the state by what is stored elsewhere, should they differ: the process
+// may have died after it wrote the other.
+func (t *turn) reconcile(ctx context.Context) error {
+	next, err := t.kindOf(t.ref).reconciled(ctx, t)
+	if err != nil || next == t.state {
+		return err
+	}
+	return t.save(ctx, next)
+}
+
 // claimedBy checks that a binding's target belongs to the configured tenant. One that
 // was never rotated may have no state yet.
 func (t *turn) claimedBy(s *session, name string) error {
