@@ -83,10 +83,13 @@ func New(version string) *framework.Backend {
 }
 
 func newBackend(version string, s seams) *backend {
-	if s.now == nil {
-		// The wall clock alone: what is remembered must be what storage gives.
-		s.now = func() time.Time { return time.Now().Round(0) }
+	clock := s.now
+	if clock == nil {
+		clock = time.Now
 	}
+	// The wall clock alone, since what is remembered must be what storage gives, and to
+	// the millisecond, since each state holds half a dozen times.
+	s.now = func() time.Time { return clock().Truncate(time.Millisecond) }
 	if s.lockWait == 0 {
 		s.lockWait = maxLockWait
 	}

@@ -87,9 +87,9 @@ func (w *weighed) sizeOf(t *testing.T, key string) int {
 func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 	t.Parallel()
 	bounds := map[int]struct{ clock, check, leased, clockState, leasedState int }{ // by records
-		0:   {clock: 3_500, check: 1_000, leased: 3_000, clockState: 350, leasedState: 250},
-		20:  {clock: 4_200, check: 1_400, leased: 4_000, clockState: 1_200, leasedState: 1_000},
-		400: {clock: 4_700, check: 1_400, leased: 4_500, clockState: 1_200, leasedState: 1_000},
+		0:   {clock: 2_500, check: 500, leased: 2_500, clockState: 350, leasedState: 250},
+		20:  {clock: 3_500, check: 1_050, leased: 3_800, clockState: 1_000, leasedState: 1_000},
+		400: {clock: 3_700, check: 1_050, leased: 4_000, clockState: 1_000, leasedState: 1_000},
 	}
 	if raceEnabled {
 		delete(bounds, 400)
@@ -99,7 +99,7 @@ func TestBytesPerRotationAreAsDocsScaleSays(t *testing.T) {
 		w.reset()
 		e.storage.swap(w)
 		e.configureStatic("history_limit", 400, "drift_check_period", "40m")
-		pass(2 * time.Minute)
+		pass(2*time.Minute + 123456*time.Microsecond) // times are seldom whole seconds
 		clock, lease := e.c1.NewConnector("clock"), e.c1.NewConnector("lease")
 		byClock, byLease := connectorTarget(clock), connectorTarget(lease)
 		e.must(logical.CreateOperation, "connectors/by-clock", fields("app_id", clock.AppID, "connector_id", clock.ConnectorID,

@@ -57,7 +57,7 @@ func stateKey(ref target.Ref) store.Key { return store.Hashed(targetPrefix, ref.
 // stateNamed is stateKey for a name that comes from a listing.
 func stateNamed(name string) store.Key { return store.Fixed(targetPrefix + name) }
 
-// nameOf is the name under which storage knows a target, of 64 hex digits.
+// nameOf is the name under which storage knows a target, of 32 hex digits.
 func nameOf(ctx context.Context, s *store.Store, ref target.Ref) (string, error) {
 	return s.Name(ctx, stateKey(ref))
 }

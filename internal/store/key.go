@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/hashicorp/vault/sdk/helper/salt"
 	"github.com/hashicorp/vault/sdk/logical"
 )
 
@@ -46,7 +47,7 @@ func HashedIn(folder, group, name string) Key {
 func Listed(name string) Key { return Key{by: byCiphertext, name: name} }
 
 // Name returns the last part of a hashed key: a name for the same thing under
-// any other folder, of 64 hex digits.
+// any other folder, of 32 hex digits.
 func (s *Store) Name(ctx context.Context, key Key) (string, error) {
 	raw, err := s.KeyOf(ctx, key)
 	return raw[strings.LastIndexByte(raw, '/')+1:], err
@@ -96,10 +97,14 @@ func (s *Store) hashed(ctx context.Context, key Key, create bool) (string, error
 	// The folder keeps apart what has the same name for different reasons.
 	raw := key.folder
 	if key.group != "" {
-		raw += salt.GetHMAC(key.folder+key.group) + "/"
+		raw += digest(salt, key.folder+key.group) + "/"
 	}
-	return raw + salt.GetHMAC(key.folder+key.name), nil
+	return raw + digest(salt, key.folder+key.name), nil
 }
+
+// digest is a name's keyed hash, cut to the 128 bits that tell names apart
+// (RFC 2104, section 5): a target's is in most of the keys that its life writes.
+func digest(salt *salt.Salt, name string) string { return salt.GetHMAC(name)[:32] }
 
 func (s *Store) encrypted(ctx context.Context, key Key, create bool) (string, error) {
 	if strings.Contains(key.name, "/") {
@@ -121,7 +126,7 @@ func (s *Store) Group(ctx context.Context, folder, group string) ([]Key, error) 
 	if err != nil || salt == nil {
 		return nil, err
 	}
-	prefix := folder + salt.GetHMAC(folder+group) + "/"
+	prefix := folder + digest(salt, folder+group) + "/"
 	names, err := s.List(ctx, prefix)
 	if err != nil {
 		return nil, err

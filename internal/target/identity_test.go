@@ -4,7 +4,6 @@
 package target_test
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,12 +129,7 @@ func (w *ownWorld) pass(d time.Duration) {
 
 func (w *ownWorld) check() {
 	require.Contains(w, w.alive, w.config, "the credential in config is dead")
-	raw, err := json.Marshal(w.s)
-	require.NoError(w, err)
-	var stored target.State
-	require.NoError(w, json.Unmarshal(raw, &stored))
-	require.NoError(w, stored.Restore())
-	require.Equal(w, w.s.Current, stored.Current)
+	stored(w, w.s)
 	versions := map[int]bool{}
 	for _, r := range w.s.Retire {
 		require.False(w, versions[r.Version], "two ends of one version")

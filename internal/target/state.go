@@ -5,6 +5,7 @@ package target
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -189,7 +190,8 @@ func (s *State) next() *State {
 }
 
 // MarshalJSON leaves out what the state says twice: of the newest record what Current
-// says as well, and of the material what Ref or Current say.
+// says as well, of the material what Ref or Current say, and the fingerprint of a
+// secret that is beside it.
 func (s *State) MarshalJSON() ([]byte, error) {
 	type plain State
 	p := plain(*s)
@@ -197,6 +199,9 @@ func (s *State) MarshalJSON() ([]byte, error) {
 		p.Newest = copyOf(s.Newest)
 		r := p.Newest
 		r.CredentialID, r.ClientID, r.Fingerprint, r.ExpiresAt, r.FinishedAt = "", "", "", time.Time{}, time.Time{}
+		if r.Binding == s.Current.Binding {
+			r.Binding = ""
+		}
 	}
 	if s.HasMaterial() {
 		p.Current = copyOf(s.Current)
@@ -205,6 +210,9 @@ func (s *State) MarshalJSON() ([]byte, error) {
 			if p.Current.Material[field] == value {
 				delete(p.Current.Material, field)
 			}
+		}
+		if s.Current.Fingerprint == s.Current.fingerprint() {
+			p.Current.Fingerprint = ""
 		}
 	}
 	return json.Marshal(&p)
@@ -217,20 +225,38 @@ func (s *State) said() map[string]string {
 		"credential_id": s.Current.CredentialID, "client_id": s.Current.ClientID, "fingerprint_sha256": s.Current.Fingerprint,
 	}
 	maps.DeleteFunc(said, func(_, value string) bool { return value == "" })
+	if s.Ref.Kind == Connector {
+		said["created_at"], said["expires_at"] = rfc3339(s.Current.RotatedAt), rfc3339(s.Current.ExpiresAt)
+	}
 	return said
+}
+
+// fingerprint is the hex SHA-256 of the secret that the material holds, "" of none.
+func (c *Credential) fingerprint() string {
+	for _, field := range []string{"client_secret", "access_token"} {
+		if secret, _ := c.Material[field].(string); secret != "" {
+			return fmt.Sprintf("%x", sha256.Sum256([]byte(secret)))
+		}
+	}
+	return ""
 }
 
 // Restore puts back what MarshalJSON has left out, and says what is wrong with a
 // state that comes from storage.
 func (s *State) Restore() error {
+	if s.HasMaterial() {
+		c := s.Current
+		c.Fingerprint = cmp.Or(c.Fingerprint, c.fingerprint())
+		for field, value := range s.said() {
+			if _, stored := c.Material[field]; !stored {
+				c.Material[field] = value
+			}
+		}
+	}
 	if s.newestIsCurrent() {
 		c, r := s.Current, s.Newest
 		r.CredentialID, r.ClientID, r.Fingerprint, r.ExpiresAt, r.FinishedAt = c.CredentialID, c.ClientID, c.Fingerprint, c.ExpiresAt, c.RotatedAt
-	}
-	if s.HasMaterial() {
-		for field, value := range s.said() {
-			s.Current.Material[field] = value
-		}
+		r.Binding = cmp.Or(r.Binding, c.Binding)
 	}
 	if !s.Issued.sound() || !s.Others.sound() {
 		return errors.New("it counts records that cannot be")
@@ -394,7 +420,13 @@ func Differs(shown, held string) bool {
 	return shown != "" && held != "" && !strings.EqualFold(shown, held)
 }
 
-func rfc3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// rfc3339 is a time as users see it, "" for none.
+func rfc3339(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
