@@ -47,7 +47,7 @@ type lease struct {
 	ExpiresAt    time.Time  `json:"expires_at"`
 }
 
-// leaseTimes are a lease's times, worked out before C1 is asked.
+// leaseTimes are a lease's times, worked out while C1 is asked.
 type leaseTimes struct {
 	ttl, maxTTL time.Duration
 	warnings    []string
@@ -62,7 +62,7 @@ func (b *backend) leaseTimes(bind *binding) (leaseTimes, error) {
 	)
 	ttl, warnings, err := framework.CalculateTTL(mount, 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
 	if err != nil {
-		return leaseTimes{}, refuse("ttl and max_ttl: %s", err)
+		return leaseTimes{}, err
 	}
 	maxTTL := mount.MaxLeaseTTL()
 	if bind.MaxTTL > 0 {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -70,9 +71,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		_ = t.storeOutcome(ctx, before)
 		return nil, err
 	}
-	call, cancel := o.session.bound(context.WithoutCancel(ctx))
-	defer cancel()
-	m, err := t.kindOf(t.ref).rotate(call, t, o)
+	m, beside, err := t.askC1(ctx, o, began)
 	open := t.joined(o)
 	var useless *userError // what C1 made
 	switch {
@@ -83,7 +82,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 	case err != nil:
 		return nil, t.refused(ctx, o, before, open.Attempt.Origin, err)
 	}
-	m.lease = began.lease
+	m.lease = beside.lease
 	tainted := false
 	err = parallel(
 		func() error { return t.succeeded(ctx, o, open, began.dueMinute, m) },
@@ -106,8 +105,47 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		// the one that it would make of this.
 		t.undelivered(ctx, o.session, open.Newest)
 		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: the engine is ending the new credential")
+	case beside.leaseErr != nil:
+		t.undelivered(ctx, o.session, open.Newest)
+		return nil, failWith(http.StatusBadGateway, "Vault does not say how long a lease may last (%s): the engine is ending the new credential", beside.leaseErr)
 	}
 	return m, nil
+}
+
+// besideC1 is what is found out while C1 is asked.
+type besideC1 struct {
+	lease    leaseTimes
+	leaseErr error
+}
+
+// askC1 has C1 rotate. Beside it, it does what only the outcome depends on: it makes the
+// newest record an entry of its own, and asks Vault for the mount's lease times.
+func (t *turn) askC1(ctx context.Context, o *order, began *begun) (*material, *besideC1, error) {
+	ctx = context.WithoutCancel(ctx)
+	var (
+		found  besideC1
+		filed  []target.Filing
+		others errgroup.Group
+	)
+	if o.leased() {
+		others.Go(func() error { found.lease, found.leaseErr = t.leaseTimes(o.bind); return nil })
+	}
+	others.Go(func() error {
+		stored, cancel := context.WithTimeout(ctx, storeTimeout)
+		defer cancel()
+		for _, f := range began.unfiled { // what fails is stored before the outcome
+			if t.file(stored, f) == nil {
+				filed = append(filed, f)
+			}
+		}
+		return nil
+	})
+	call, cancel := o.session.bound(ctx)
+	defer cancel()
+	m, err := t.kindOf(t.ref).rotate(call, t, o)
+	_ = others.Wait()
+	t.filed = append(t.filed, filed...)
+	return m, &found, err
 }
 
 // refuseRepeat recognises a request that Vault re-sent after a plugin died: it
@@ -191,12 +229,11 @@ func (t *turn) heldAlive(ctx context.Context, s *session) bool {
 
 // begun is what begin leaves for the outcome.
 type begun struct {
-	lease     leaseTimes
-	dueMinute int64 // of the entry that was written for the attempt
+	dueMinute int64           // of the entry that was written for the attempt
+	unfiled   []target.Filing // records that are to be entries before the outcome counts them
 }
 
-// begin stores the attempt and the due entry that will settle it, in one round. What
-// the lease's times depend on is asked of Vault beside.
+// begin stores the attempt and the due entry that will settle it, in one round.
 func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	id, err := uuid.GenerateUUID()
 	if err != nil {
@@ -205,7 +242,7 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	asked, now := o.origin, t.now()
 	asked.ID, asked.StartedAt, asked.Binding = id, now, t.state.Binding
 	next := t.state.Begin(asked, now.Add(o.session.config.settleTime()))
-	made := &begun{}
+	made := &begun{unfiled: next.Unfiled()}
 
 	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
@@ -219,9 +256,6 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 		round = []func() error{func() error { return inTurn(due, state) }}
 	} // else a caller waits. Should only the state be written, C1 was not asked,
 	// and the next read of the binding asks for the look.
-	if o.leased() {
-		round = append(round, func() (err error) { made.lease, err = t.leaseTimes(o.bind); return err })
-	}
 	if err := parallel(round...); err != nil {
 		return nil, fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}

@@ -190,8 +190,8 @@ func (t *turn) storeOutcome(ctx context.Context, next *target.State, beside ...f
 
 // write stores a state, and in the same round whatever is given beside it. What the
 // state relies on is stored before: the marks for what needs a person, and the
-// records that it counts. Marks of what has passed are dropped after. In the ordinary
-// case it is one round.
+// records that it counts, unless they are filed. Marks of what has passed are dropped
+// after. In the ordinary case it is one round.
 func (t *turn) write(ctx context.Context, next *target.State, beside ...func(context.Context) error) error {
 	next, pruned, err := t.prune(ctx, next)
 	if err != nil {
@@ -208,14 +208,10 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 	for _, write := range beside {
 		round = append(round, func() error { return write(ctx) })
 	}
-	for _, f := range next.Unfiled() {
-		write := func() error { return storedRecord.Write(ctx, t.store, recordKey(t.name, f.Place), f.Record) }
-		switch {
-		case t.hasFiled(f):
-		case f.Counted:
-			first = append(first, write)
-		default:
-			round = append(round, write)
+	counted := countedBy(next)
+	for _, f := range counted {
+		if !t.hasFiled(f) {
+			first = append(first, func() error { return t.file(ctx, f) })
 		}
 	}
 	if err := parallel(first...); err != nil {
@@ -227,7 +223,7 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 	if err := parallel(round...); err != nil {
 		return err
 	}
-	t.filed = append(t.filed, next.Unfiled()...)
+	t.filed = append(t.filed, counted...)
 	t.state = next.Copy()
 	t.left.dropped, t.left.pruned = next.Dropped(), pruned
 	t.behind(ctx, t.state, t.left)
@@ -244,7 +240,7 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 // prune forgets the oldest records above history_limit, where another one has become
 // an entry of its own.
 func (t *turn) prune(ctx context.Context, next *target.State) (*target.State, []target.Place, error) {
-	if !slices.ContainsFunc(next.Unfiled(), func(f target.Filing) bool { return f.Counted }) {
+	if len(countedBy(next)) == 0 {
 		return next, nil, nil
 	}
 	cfg, err := readConfig(ctx, t.store)
@@ -263,6 +259,16 @@ func (t *turn) amend(ctx context.Context, version int, do func(*target.Record)) 
 	}
 	do(r)
 	return storedRecord.Write(ctx, t.store, recordKey(t.name, *place), r)
+}
+
+// countedBy are the records that a state counts and that may not be entries yet.
+func countedBy(next *target.State) []target.Filing {
+	return slices.DeleteFunc(slices.Clone(next.Unfiled()), func(f target.Filing) bool { return !f.Counted })
+}
+
+// file makes a record an entry of its own.
+func (t *turn) file(ctx context.Context, f target.Filing) error {
+	return storedRecord.Write(ctx, t.store, recordKey(t.name, f.Place), f.Record)
 }
 
 // hasFiled reports whether a record is in its place already.

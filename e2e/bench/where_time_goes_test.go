@@ -117,7 +117,7 @@ func phaseOf(name string, targetWritten bool) int {
 			return outcomeRound
 		}
 		return attemptRound
-	case "put due", "DefaultLeaseTTL", "MaxLeaseTTL":
+	case "put due":
 		return attemptRound
 	case "put fingerprint", "Tainted":
 		return outcomeRound
