@@ -19,6 +19,9 @@ type ownCredentials struct {
 	owner c1api.Owner
 	who   *c1api.Introspection
 	list  []c1api.OwnCredential
+	held  *c1api.OwnCredential // the one that the mount logs in with; nil if C1 does not show it
+	// orphan is the ID of what a rotation has made in vain, and could not end.
+	orphan string
 }
 
 // lookUpOwn asks C1 whose credential the mount logs in with, and for all of that
@@ -33,17 +36,12 @@ func (s *session) lookUpOwn(ctx context.Context) (*ownCredentials, error) {
 		return nil, refuse("%s", err)
 	}
 	own.list, err = s.client.OwnCredentials(ctx, own.owner)
-	return own, err
-}
-
-// find returns the credential with a client ID, or nil.
-func (o *ownCredentials) find(clientID string) *c1api.OwnCredential {
-	for i, c := range o.list {
-		if c.ClientID == clientID && c.DeletedAt.IsZero() {
-			return &o.list[i]
+	for i, c := range own.list {
+		if c.ClientID == s.config.ClientID && c.DeletedAt.IsZero() {
+			own.held = &own.list[i]
 		}
 	}
-	return nil
+	return own, err
 }
 
 // attemptTag ends the display name of a credential that the mount made, so that C1's
@@ -63,8 +61,9 @@ const (
 	longestOwnLife  = 180 * 24 * time.Hour
 )
 
-// like returns what makes a credential like one of these, for an attempt.
-func (o *ownCredentials) like(c *c1api.OwnCredential, attemptID string) c1api.NewCredential {
+// successor is what makes a credential like the one held, for an attempt.
+func (o *ownCredentials) successor(attemptID string) c1api.NewCredential {
+	c := o.held
 	name := attemptTag.ReplaceAllString(c.DisplayName, "")
 	if runes := []rune(name); len(runes) > longestOwnName {
 		name = string(runes[:longestOwnName])

@@ -172,7 +172,7 @@ func TestTheNewCredentialLivesAsLongAsC1LetsIt(t *testing.T) {
 		if life > 0 {
 			c.ExpiresAt = time.Unix(1e9, 0).Add(life)
 		}
-		return (&ownCredentials{owner: owner}).like(c, "id").Lifetime
+		return (&ownCredentials{owner: owner, held: c}).successor("id").Lifetime
 	}
 	service, person := c1api.Owner{ServicePrincipalID: "sp"}, c1api.Owner{}
 	require.Equal(t, 30*day, made(service, 30*day))

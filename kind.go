@@ -26,6 +26,8 @@ type kind interface {
 	prepare(ctx context.Context, t *turn, o *order) error
 	// rotate has C1 rotate, and turns its answer into material.
 	rotate(ctx context.Context, t *turn, o *order) (*material, error)
+	// store stores the outcome of a rotation.
+	store(ctx context.Context, t *turn, o *order, made *outcome) error
 	// refusal is what whoever asked for a rotation is told when C1 has refused it.
 	refusal(cause error) error
 	// heals says what settles an attempt of unknown outcome; kept is whether readers of a

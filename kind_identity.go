@@ -58,14 +58,14 @@ func (t *turn) lookBeforeRotating(ctx context.Context, o *order) error {
 	if err != nil {
 		return notRotated(err)
 	}
-	o.own, o.old = own, own.find(o.session.config.ClientID)
-	if o.old == nil {
+	if own.held == nil {
 		return failWith(http.StatusBadGateway, "the identity was not rotated: C1 does not show %s among its owner's credentials", o.session.config.ClientID)
 	}
-	if cur := t.state.Current; cur.CredentialID == o.old.ID && cur.ExpiresAt.Equal(o.old.ExpiresAt) && cur.RequireDPoP == o.old.RequireDPoP {
+	o.own = own
+	if cur, held := t.state.Current, own.held; cur.CredentialID == held.ID && cur.ExpiresAt.Equal(held.ExpiresAt) && cur.RequireDPoP == held.RequireDPoP {
 		return nil
 	}
-	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), o.old.ID, o.old.ExpiresAt, o.old.RequireDPoP))
+	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), own.held.ID, own.held.ExpiresAt, own.held.RequireDPoP))
 }
 
 func (identityKind) refusal(cause error) error { return notRotated(cause) }
@@ -86,7 +86,7 @@ func notRotated(err error) error {
 // rotate has C1 make a new credential and proves that it works before anything relies on
 // it. One that does not is ended.
 func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, error) {
-	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, o.own.like(o.old, t.state.Attempt.ID))
+	made, secret, err := o.session.client.CreateOwnCredential(ctx, o.own.owner, o.own.successor(t.state.Attempt.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, e
 		defer cancel()
 		why, failed := o.session.client.EndOwnCredential(ctx, o.own.owner, made.ID)
 		if failed != nil {
-			o.orphan, why = made.ID, "the engine ends it later: "+failed.Error()
+			o.own.orphan, why = made.ID, "the engine ends it later: "+failed.Error()
 		}
 		return nil, failWith(http.StatusBadGateway,
 			"the identity was not rotated: C1 made the credential %s, which cannot be used: %s (%s)", made.ClientID, err, why).inState()
@@ -164,23 +164,22 @@ func (t *turn) storeIdentity(ctx context.Context, m *material) error {
 	return nil
 }
 
-// identityStored stores the outcome of a rotation of the identity: the config, and
-// then the state. Whatever fails, the credential in the config works, and the open
-// attempt is concluded by what config and C1 say.
-func (t *turn) identityStored(ctx context.Context, o *order, open, next *target.State, attemptMinute int64, m *material) error {
-	commitBy := rfc3339(open.Attempt.CommitBy)
+// store stores the config, and then the state. Whatever fails, the credential in the
+// config works, and the open attempt is concluded by what config and C1 say.
+func (identityKind) store(ctx context.Context, t *turn, o *order, made *outcome) error {
+	m, commitBy := made.material, rfc3339(made.open.Attempt.CommitBy)
 	if err := t.storeIdentity(ctx, m); err != nil {
 		why := fmt.Sprintf("C1 made %s, and Vault's storage refused it (%s)", m.ClientID, err)
-		t.tally.rotated(t.ref.Kind, open.Attempt.Reason, target.AttentionAmbiguous)
-		t.leaveOpen(ctx, o, open, why)
+		t.tally.rotated(t.ref.Kind, made.open.Attempt.Reason, target.AttentionAmbiguous)
+		t.leaveOpen(ctx, o, made.open, why)
 		return failWith(statusOutcomeUnknown,
 			"outcome not stored: %s; the previous credential is in use, and the engine ends the unused one at %s", why, commitBy).inState()
 	}
-	if err := t.storeKept(ctx, next, attemptMinute); err != nil {
+	if err := t.storeKept(ctx, made.next, made.attemptMinute); err != nil {
 		return failWith(statusOutcomeUnknown,
 			"the new credential %s is stored and in use; storage refused its record (%s), which the engine adds at %s", m.ClientID, err, commitBy).inState()
 	}
-	t.announce(ctx, next.Newest)
+	t.announce(ctx, made.next.Newest)
 	return nil
 }
 
@@ -245,7 +244,7 @@ func (identityKind) see(ctx context.Context, s *session, state *target.State) (s
 		return sight{}, err
 	}
 	shown := sight{state: state}
-	if held := own.find(s.config.ClientID); held != nil {
+	if held := own.held; held != nil {
 		shown.state = state.Dated(s.terms(s.config.identityBinding()), held.ID, held.ExpiresAt, held.RequireDPoP)
 	} else {
 		shown.Drift = fmt.Sprintf("C1 no longer shows the credential %s that this mount logs in with: write another one into config", s.config.ClientID)

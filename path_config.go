@@ -237,7 +237,7 @@ func (s *session) checkRootRotation(ctx context.Context) error {
 	if err != nil {
 		return refuse("root_rotation_period and root_rotation_schedule: %s (verify_connection=false stores it unchecked)", notRotated(err))
 	}
-	held, period := own.find(s.config.ClientID), s.config.RootRotation.Period
+	held, period := own.held, s.config.RootRotation.Period
 	if held == nil || held.ExpiresAt.IsZero() || held.CreatedAt.IsZero() {
 		return nil
 	}

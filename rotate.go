@@ -31,11 +31,8 @@ type order struct {
 	// outcome is recorded on success: OutcomeIssued, OutcomeStored or
 	// OutcomeDiscarded.
 	outcome string
-	// own and old are what C1 shows of the mount's identity before it is rotated, and
-	// orphan is the ID of what it made in vain.
-	own    *ownCredentials
-	old    *c1api.OwnCredential
-	orphan string
+	// own is what C1 shows of the mount's identity before that is rotated.
+	own *ownCredentials
 	// shared is the rotation that callers may join until C1 has answered; nil
 	// with a lease.
 	shared *sharedRotation
@@ -280,8 +277,8 @@ func (t *turn) joined(o *order) *target.State {
 func (t *turn) refused(ctx context.Context, o *order, before *target.State, asked target.Origin, cause error) error {
 	now := t.now()
 	next := before.Refused(now, asked, cause.Error())
-	if o.orphan != "" {
-		next = next.Orphaned(now, o.orphan)
+	if o.own != nil && o.own.orphan != "" {
+		next = next.Orphaned(now, o.own.orphan)
 	}
 	if o.byClock && !concernsAll(cause) {
 		next = next.Failed(now, o.session.terms(o.bind), cause.Error(), false)
@@ -316,6 +313,14 @@ func (t *turn) leaveOpen(ctx context.Context, o *order, open *target.State, why 
 	}
 }
 
+// outcome is that of a rotation that C1 carried out.
+type outcome struct {
+	open          *target.State // before
+	next          *target.State
+	attemptMinute int64 // of the due entry that was written for the attempt
+	material      *material
+}
+
 // succeeded stores the outcome of a rotation that C1 carried out.
 func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, attemptMinute int64, m *material) error {
 	now := t.now()
@@ -328,12 +333,16 @@ func (t *turn) succeeded(ctx context.Context, o *order, open *target.State, atte
 		result.EndsAt = now.Add(m.lease.capped(now, m.ExpiresAt).maxTTL + retireSlack)
 	}
 	next := t.noteDecoy(ctx, open, m.Decoy).Succeeded(now, o.session.terms(o.bind), result)
-	if m.identity != nil {
-		return t.identityStored(ctx, o, open, next, attemptMinute, m)
-	}
+	return t.kindOf(t.ref).store(ctx, t, o, &outcome{open: open, next: next, attemptMinute: attemptMinute, material: m})
+}
+
+// store stores the outcome for the readers of a scheduled binding, or for the one caller
+// that a lease is for.
+func (bindable) store(ctx context.Context, t *turn, o *order, made *outcome) error {
+	next := made.next
 	if o.keeps() {
-		if err := t.storeKept(ctx, next, attemptMinute); err != nil {
-			return t.holdUntilStored(ctx, o, next, attemptMinute, err)
+		if err := t.storeKept(ctx, next, made.attemptMinute); err != nil {
+			return t.holdUntilStored(ctx, o, next, made.attemptMinute, err)
 		}
 		t.announce(ctx, next.Newest)
 		return nil
