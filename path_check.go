@@ -268,7 +268,7 @@ func (c *checkup) checkBinding(ctx context.Context, s *session, k target.Kind, p
 // checkState looks at what is known of a binding's target.
 func (c *checkup) checkState(s *session, path string, t *target.State) {
 	for _, problem := range t.ProblemList() {
-		c.note(severityError, path, "see “Watch it: status” in docs/operations.md", "%s", problem)
+		c.note(severityError, path, "see “Watch it: status” in docs/monitoring.md", "%s", problem)
 	}
 	if s.serves(t.Tenant) != nil {
 		c.note(severityError, path, "write the binding again, or the config of its tenant", "it belongs to the tenant %s, which is not the configured one", t.Tenant)

@@ -42,7 +42,7 @@ What status says in numbers, what C1 answers, and what became of rotations, for
 Prometheus to scrape with a token that may read this path. Counters belong to
 the active process, and start again at zero with the next one. Nothing here names
 a binding, a target or a credential. Costs what status costs. To look at it by
-hand: vault read -format=raw c1/metrics. See docs/operations.md and examples/monitoring.
+hand: vault read -format=raw c1/metrics. See docs/monitoring.md and examples/monitoring.
 `,
 	}}
 }

@@ -42,7 +42,7 @@ func pathsStatus() []*framework.Path {
 		HelpSynopsis: "Health, counts, and what needs attention.",
 		HelpDescription: `
 The cost of a read grows with what is wrong, not with what exists. See
-docs/operations.md for what each reason means and what to do. A node that has not
+docs/monitoring.md for what each reason means and what to do. A node that has not
 called C1 since it started shows no connection yet.
 `,
 	}}

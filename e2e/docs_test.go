@@ -125,7 +125,7 @@ func requireRun(t *testing.T, tests string, b block) {
 func testSources(t *testing.T) string {
 	t.Helper()
 	var sources strings.Builder
-	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go", "clients/*_test.go", "../tools/*/*_test.go"} {
+	for _, pattern := range []string{"../*_test.go", "../internal/*/*_test.go", "*_test.go", "clients/*_test.go", "monitoring/*_test.go", "../tools/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		require.NotEmpty(t, files, pattern)

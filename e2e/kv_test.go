@@ -362,16 +362,22 @@ func TestTheCommandsForKVClientsDo(t *testing.T) {
 	e := vaulttest.New(t, vaulttest.Options{})
 	bindScheduled(e, "okta", e.Tenant.Connector(), object{"rotation_period": "24h"})
 	bindScheduledDecoy(e, "bait", e.Tenant.Decoy(c1test.KindConnectorClient), nil)
-	const guide, heading = "../docs/operations.md", "Read by KV clients"
-	section := sectionOf(t, guide, heading)
-	settings := blocksBelow(t, guide, heading, "yaml", 1)[0]
-	printed := ""
-	for _, commands := range blocksBelow(t, guide, heading, "", 4) {
-		out, err := e.Shell(t.TempDir(), commands) // it shows the secret
-		require.NoError(t, err, "%s", commands)
+	const guide = "../docs/kv.md"
+	settings, printed, typed := "", "", 0
+	for _, b := range blocksOf(t, guide) {
+		if !b.areCommands() {
+			settings += b.text
+			continue
+		}
+		out, err := e.Shell(t.TempDir(), b.text) // it shows the secret
+		require.NoError(t, err, b)
 		printed += out
+		typed++
 	}
+	require.Equal(t, 4, typed)
 	require.Contains(t, printed, "BATON_CLIENT_SECRET")
+	page, err := os.ReadFile(guide)
+	require.NoError(t, err)
 
 	// The settings of baton-runner name a mount, a path and keys that are there.
 	require.Contains(t, settings, "\n    mount: "+e.Mount+"\n    kvapi: 2\n")
@@ -388,7 +394,7 @@ func TestTheCommandsForKVClientsDo(t *testing.T) {
 	for _, preset := range []string{"baton", "bridge", "conductorone"} {
 		e.MustWrite("decoys/bait", object{"keys_preset": preset})
 		for key := range shownByKV(t, e, "decoy-creds/bait") {
-			require.Contains(t, section, "`"+key+"`", "the guide lists it")
+			require.Contains(t, string(page), "`"+key+"`", "the guide lists it")
 		}
 	}
 }

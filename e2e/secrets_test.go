@@ -133,11 +133,11 @@ func TestAQuotaOfVaultsHoldsAGreedyCallerBack(t *testing.T) {
 	require.NotEmpty(t, e.MustRead("connector-creds/hr").Data["client_id"], "others are not held back")
 }
 
-// documentedTuning returns the n-th command of docs/operations.md that names the keys
+// documentedTuning returns the n-th command of docs/audit.md that names the keys
 // which are safe in clear, without "vault" and the mount.
 func documentedTuning(t *testing.T, n int) []string {
 	t.Helper()
-	doc, err := os.ReadFile(filepath.Join("..", "docs", "operations.md"))
+	doc, err := os.ReadFile(filepath.Join("..", "docs", "audit.md"))
 	require.NoError(t, err)
 	rest := string(doc)
 	for range n + 1 {

@@ -89,7 +89,7 @@ fi
 decoys=$("$cli" list -format=json "$mount/decoys" 2>/dev/null | grep -c '"' || true)
 if ((decoys > 0)) && grep -qE '"(fingerprint_sha256|client_id)"' <<<"$audited"; then
   say warning audit "this mount has decoys, and fingerprint_sha256 or client_id is shown in clear: whoever reads the audit log can tell bait from the real thing" \
-    "tune the mount with the shorter list in docs/operations.md, Audit"
+    "tune the mount with the shorter list in docs/audit.md"
 fi
 for key in client_secret access_token; do
   if grep -qE "\"$key\"" <<<"$audited"; then

@@ -34,7 +34,7 @@ type object = map[string]any
 
 const (
 	examples = "../../examples/monitoring"
-	guide    = "../../docs/operations.md"
+	guide    = "../../docs/monitoring.md"
 	soon     = 2 * time.Minute
 )
 
@@ -354,9 +354,9 @@ func TestTheGuideKnowsEachAlertAndEachFigure(t *testing.T) {
 	})
 	raw, err := os.ReadFile(guide)
 	require.NoError(t, err)
-	_, text, _ := strings.Cut(string(raw), "\n### Figures to watch\n")
+	_, text, _ := strings.Cut(string(raw), "\n## Figures to watch\n")
 	table, _, _ := strings.Cut(text, "\n| figure |")
-	text, _, _ = strings.Cut(text, "\n### ")
+	text, _, _ = strings.Cut(text, "\n## ")
 	known := map[string]bool{}
 	for _, rule := range parseRules(t, filepath.Join(examples, "rules.yml")).Groups[0].Rules {
 		require.Regexp(t, "\n\\| [^|]*`"+rule.Alert+"`[^|]* \\|", table, "the guide should say what to do")

@@ -26,7 +26,7 @@ Generated from the engine's own path definitions by ` + "`make docs`" + `: do no
 
 Paths are below the mount, ` + "`c1/`" + ` in the examples. Durations are seconds or
 strings such as ` + "`10m`" + `. Unknown fields are refused. What each error status
-means stands in [operations.md](operations.md).
+means stands in [monitoring.md](monitoring.md#errors).
 `
 
 func main() {
