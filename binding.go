@@ -29,6 +29,9 @@ const (
 	longestWrapTTL  = 32 * 24 * time.Hour
 )
 
+// bindableKinds are the kinds of targets that a binding can point at.
+var bindableKinds = []target.Kind{target.Connector, target.Decoy}
+
 // binding is what the operator wrote: a name for a target and how it behaves.
 type binding struct {
 	Ref      target.Ref        `json:"ref"`

@@ -21,7 +21,7 @@ import (
 
 // writeBinding creates or updates a binding. It looks the target up at C1, and
 // rotates nothing but the target of a binding that comes to be scheduled.
-func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind, leaseEnds []string) (*logical.Response, error) {
+func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if _, ok := d.GetOk("revoke"); ok {
 		return nil, refuse("revoke goes with a delete")
@@ -42,7 +42,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		}
 		patchPairs(d, "metadata", stored.Metadata)
 	}
-	bind, err := mergeBinding(stored, d, k, leaseEnds)
+	bind, err := mergeBinding(stored, d, k)
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +206,7 @@ func (b *backend) undoBinding(ctx context.Context, w *bindingWrite) error {
 
 // mergeBinding puts the given fields over the stored binding and checks the
 // whole.
-func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) (*binding, error) {
+func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind) (*binding, error) {
 	bind := &binding{Ref: target.Ref{Kind: k}}
 	if stored != nil {
 		*bind = *stored
@@ -244,7 +244,7 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "rotation_window", "grace_period", "refresh_interval", "skip_initial_rotation", "keys", "keys_preset"); err != nil {
 			return nil, err
 		}
-		return bind, mergeLease(bind, d, k, leaseEnds)
+		return bind, mergeLease(bind, d)
 	case rotateOnSchedule:
 		bind.TTL, bind.MaxTTL, bind.OnLeaseEnd = 0, 0, ""
 		if err := refuseFields(d, bind.RotateOn, "ttl", "max_ttl", "on_lease_end"); err != nil {
@@ -283,7 +283,7 @@ func refuseFields(d *framework.FieldData, rotateOn string, names ...string) erro
 }
 
 // mergeLease takes what goes with a lease.
-func mergeLease(bind *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) error {
+func mergeLease(bind *binding, d *framework.FieldData) error {
 	if err := setDuration(d, "ttl", &bind.TTL, 0, longestTTL); err != nil {
 		return err
 	}
@@ -293,13 +293,14 @@ func mergeLease(bind *binding, d *framework.FieldData, k target.Kind, leaseEnds 
 	if bind.MaxTTL > 0 && bind.TTL > bind.MaxTTL {
 		return refuse("ttl (%s) must not be longer than max_ttl (%s)", bind.TTL, bind.MaxTTL)
 	}
+	allowed := leaseEnds[bind.Ref.Kind]
 	if v, ok := d.GetOk("on_lease_end"); ok {
 		bind.OnLeaseEnd = v.(string)
 	} else if bind.OnLeaseEnd == "" {
-		bind.OnLeaseEnd = leaseEnds[0]
+		bind.OnLeaseEnd = allowed[0]
 	}
-	if !slices.Contains(leaseEnds, bind.OnLeaseEnd) {
-		return refuse("on_lease_end of a %s must be %s, not %q", k, strings.Join(leaseEnds, " or "), bind.OnLeaseEnd)
+	if !slices.Contains(allowed, bind.OnLeaseEnd) {
+		return refuse("on_lease_end of a %s must be %s, not %q", bind.Ref.Kind, strings.Join(allowed, " or "), bind.OnLeaseEnd)
 	}
 	return nil
 }

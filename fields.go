@@ -4,13 +4,10 @@
 package c1
 
 import (
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
@@ -30,17 +27,6 @@ var (
 	// and no separator of a storage key.
 	idPattern = regexp.MustCompile(`^[A-Za-z0-9_:~=@+-]+$`)
 )
-
-// operationPrefix begins every operation ID in Vault's OpenAPI document.
-const operationPrefix = "c1"
-
-func nameField() *framework.FieldSchema {
-	return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "Name of the binding: a letter or digit, then up to 127 of letters, digits, `.`, `_` and `-`."}
-}
-
-// anyName matches any name in a path, so that a bad one is refused by its
-// field and not as an unknown path.
-const anyName = `(?P<name>[^/]+)`
 
 // isName says what can be a binding's name. Storage refuses a key with two dots in
 // a row.
@@ -102,21 +88,6 @@ func unseen(r rune) bool {
 
 // longestPage is the most names that a list may be asked for.
 const longestPage = 1_000_000
-
-func pageFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
-		"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
-	}
-}
-
-// listResponse is the schema of a list.
-func listResponse(of string) map[int][]framework.Response {
-	return map[int][]framework.Response{http.StatusOK: {{
-		Description: "The names, sorted.",
-		Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: of}},
-	}}}
-}
 
 // page returns the sorted names after one, at most limit of them (0 is all).
 func page(names []string, after string, limit int) []string {

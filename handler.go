@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // handler is a path's handler before its errors are put in Vault's form. The mounts of
@@ -73,6 +74,13 @@ func handle(next handler) framework.OperationFunc {
 			return logical.ErrorResponse(u.message), nil
 		}
 		return nil, logical.CodedError(u.status, u.message)
+	})
+}
+
+// handleFor is handle for a path that connectors and decoys have alike.
+func handleFor(k target.Kind, next func(*backend, context.Context, *logical.Request, *framework.FieldData, target.Kind) (*logical.Response, error)) framework.OperationFunc {
+	return handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		return next(b, ctx, req, d, k)
 	})
 }
 

@@ -28,6 +28,12 @@ const (
 	leaseEndRotate = "rotate" // decoys: the vended copy goes dead
 )
 
+// leaseEnds are the values of on_lease_end for each kind, the default first.
+var leaseEnds = map[target.Kind][]string{
+	target.Connector: {leaseEndRevoke, leaseEndKeep},
+	target.Decoy:     {leaseEndKeep, leaseEndRotate},
+}
+
 // retireSlack is how long after a lease's maximum end its credential is ended
 // by the engine itself. An ordinary lease was revoked by then; this ends what
 // Vault never made a lease for.

@@ -9,31 +9,23 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-var connectorLeaseEnds = []string{leaseEndRevoke, leaseEndKeep}
+func pathConnector() *framework.Path {
+	return pathBinding(target.Connector, connectorTargetFields(), &framework.Path{
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: "connector", ItemType: "Connector",
+		},
+		Fields: bindingFields(connectorTargetFields(),
+			"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
+		HelpSynopsis:    "Bind a name to a connector at C1.",
+		HelpDescription: connectorHelp,
+	})
+}
 
 func connectorTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"app_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID for the app that the connector belongs to. Fixed for the binding's life."},
 		"connector_id": {Type: framework.TypeString, Required: true, Description: "C1's ID for the connector. Fixed for the binding's life."},
 		"grace_period": {Type: framework.TypeDurationSecond, Description: "With schedule: revoke the previous credential this long after a rotation, in seconds. Default, and 0: C1 decides what becomes of it."},
-	}
-}
-
-func pathsConnectors() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern: "connectors/" + anyName + "$",
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationSuffix: "connector", ItemType: "Connector",
-			},
-			Fields: bindingFields(connectorTargetFields(),
-				"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
-			ExistenceCheck:  bindingExists(target.Connector),
-			Operations:      bindingOperations(target.Connector, connectorTargetFields(), connectorLeaseEnds),
-			HelpSynopsis:    "Bind a name to a connector at C1.",
-			HelpDescription: connectorHelp,
-		},
-		pathListBindings(target.Connector),
 	}
 }
 
@@ -51,4 +43,41 @@ Writing a binding looks the connector up at C1. It rotates nothing, except
 when the binding becomes scheduled (unless skip_initial_rotation=true). A target
 has at most one binding in a mount. Deleting a binding ends nothing at
 C1 unless revoke=true: leases stay revocable, and records stay for lookup.
+`
+
+func pathConnectorCreds() *framework.Path {
+	return pathCreds(target.Connector, connectorCredsFields(), &framework.Path{
+		DisplayAttrs:    display("", "connector-credential"),
+		HelpSynopsis:    "Vend a connector's credential: a new one, or what is stored.",
+		HelpDescription: connectorCredsHelp,
+	})
+}
+
+func connectorCredsFields() map[string]*framework.FieldSchema {
+	return map[string]*framework.FieldSchema{
+		"app_id":             {Type: framework.TypeString, Required: true, Description: "C1's ID for the app."},
+		"connector_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID for the connector."},
+		"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID for the credential."},
+		"client_id":          {Type: framework.TypeString, Required: true, Description: "Client ID to log in to C1 with."},
+		"client_secret":      {Type: framework.TypeString, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "Its secret, shown this once."},
+		"display_name":       {Type: framework.TypeString, Required: true, Description: "C1's display name of the credential."},
+		"created_at":         {Type: framework.TypeString, Required: true, Description: "RFC 3339; empty when C1 does not say."},
+		"expires_at":         {Type: framework.TypeString, Required: true, Description: "RFC 3339; empty when C1 sets no end."},
+		"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of client_secret."},
+		"version":            {Type: framework.TypeInt, Required: true, Description: "1, 2, 3… per target."},
+	}
+}
+
+const connectorCredsHelp = `
+IRREVERSIBLE: a write rotates the connector's credential at C1, and with
+rotate_on=read so does a read. The previous credential may be dead at once.
+
+The new credential is shown once and leased; when the lease ends, exactly this
+credential is revoked at C1, unless the binding says on_lease_end=keep. With
+rotate_on=schedule Vault keeps it instead: a read changes nothing, has no lease,
+and says in ttl when to read again.
+
+If C1's answer is lost, the call ends with "outcome unknown" and the binding is
+ambiguous. Rotating again settles it; with rotate_on=schedule the engine does so
+by itself.
 `
