@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -214,28 +215,21 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind) (*bind
 	if err := mergeTarget(&bind.Ref, d, stored != nil); err != nil {
 		return nil, err
 	}
-	if v, ok := d.GetOk("rotate_on"); ok {
-		bind.RotateOn = v.(string)
-	}
-	if err := setDuration(d, "cooldown", &bind.Cooldown, 0, longestCooldown); err != nil {
-		return nil, err
-	}
-	if err := setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL); err != nil {
-		return nil, err
-	}
-	if d.Schema["check_period"] != nil {
-		if err := setDurationOrOff(d, "check_period", &bind.CheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
-			return nil, err
-		}
-		if v, ok := d.GetOk("annotate"); ok {
-			bind.Annotate = v.(bool)
-		}
-	}
+	set(d, "rotate_on", &bind.RotateOn)
+	set(d, "annotate", &bind.Annotate)
 	if v, ok := d.GetOk("metadata"); ok {
 		bind.Metadata = v.(map[string]string)
 		if err := validMetadata(bind.Metadata); err != nil {
 			return nil, err
 		}
+	}
+	err := cmp.Or(
+		setDuration(d, "cooldown", &bind.Cooldown, 0, longestCooldown),
+		setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL),
+		setDurationOrOff(d, "check_period", &bind.CheckPeriod, shortestDriftCheck, longestDriftCheck),
+	)
+	if err != nil {
+		return nil, err
 	}
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
@@ -265,40 +259,32 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind) (*bind
 // Naming one with its zero value says nothing and is fine.
 func refuseFields(d *framework.FieldData, rotateOn string, names ...string) error {
 	for _, name := range names {
-		if d.Schema[name] == nil {
-			continue
-		}
-		if given, err := named(d, name); err != nil || !given {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if rotateOn == rotateOnSchedule {
+		switch {
+		case !named(d, name):
+		case rotateOn == rotateOnSchedule:
 			return refuse("%s goes with leases; a binding with rotate_on=schedule has none", name)
+		default:
+			return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 		}
-		return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 	}
 	return nil
 }
 
 // mergeLease takes what goes with a lease.
 func mergeLease(bind *binding, d *framework.FieldData) error {
-	if err := setDuration(d, "ttl", &bind.TTL, 0, longestTTL); err != nil {
-		return err
-	}
-	if err := setDuration(d, "max_ttl", &bind.MaxTTL, 0, longestTTL); err != nil {
+	err := cmp.Or(
+		setDuration(d, "ttl", &bind.TTL, 0, longestTTL),
+		setDuration(d, "max_ttl", &bind.MaxTTL, 0, longestTTL),
+	)
+	if err != nil {
 		return err
 	}
 	if bind.MaxTTL > 0 && bind.TTL > bind.MaxTTL {
 		return refuse("ttl (%s) must not be longer than max_ttl (%s)", bind.TTL, bind.MaxTTL)
 	}
 	allowed := leaseEnds[bind.Ref.Kind]
-	if v, ok := d.GetOk("on_lease_end"); ok {
-		bind.OnLeaseEnd = v.(string)
-	} else if bind.OnLeaseEnd == "" {
-		bind.OnLeaseEnd = allowed[0]
-	}
+	bind.OnLeaseEnd = cmp.Or(bind.OnLeaseEnd, allowed[0])
+	set(d, "on_lease_end", &bind.OnLeaseEnd)
 	if !slices.Contains(allowed, bind.OnLeaseEnd) {
 		return refuse("on_lease_end of a %s must be %s, not %q", bind.Ref.Kind, strings.Join(allowed, " or "), bind.OnLeaseEnd)
 	}
@@ -313,15 +299,12 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	if err != nil {
 		return err
 	}
-	if err := mergeWindow(bind, d); err != nil {
-		return err
-	}
-	if d.Schema["grace_period"] != nil {
-		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
-			return err
-		}
-	}
-	if err := setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod); err != nil {
+	err = cmp.Or(
+		mergeWindow(bind, d),
+		setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod),
+		setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod),
+	)
+	if err != nil {
 		return err
 	}
 	if gap := shortestPeriod(bind.Schedule); bind.RefreshInterval > gap {
@@ -342,10 +325,7 @@ func mergeWindow(bind *binding, d *framework.FieldData) error {
 		return setDurationOrOff(d, "rotation_window", &bind.Schedule.Window, shortestWindow, longestRotationPeriod)
 	}
 	bind.Schedule.Window = 0
-	if given, err := named(d, "rotation_window"); err != nil || given {
-		if err != nil {
-			return err
-		}
+	if named(d, "rotation_window") {
 		return refuse("rotation_window goes with rotation_schedule: it begins at each of its scheduled times")
 	}
 	return nil

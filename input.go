@@ -5,7 +5,6 @@ package c1
 
 import (
 	"encoding/json"
-	"errors"
 	"math"
 	"strings"
 	"time"
@@ -46,6 +45,10 @@ func (b *backend) checkInput(req *logical.Request) error {
 			}
 		case !fits(field.Type, value):
 			return refuse("%s: must be %s", name, expected(field.Type))
+		case field.Type == framework.TypeDurationSecond:
+			if err := checkDuration(name, value); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -161,48 +164,41 @@ func expected(t framework.FieldType) string {
 	}
 }
 
-var errNotSeconds = errors.New("must be whole seconds")
-
-// durationOf reads a duration field; given says whether the caller named it. The
-// framework's own conversion cuts to whole seconds, which makes 500ms a zero.
-func durationOf(d *framework.FieldData, field string) (value time.Duration, given bool, err error) {
-	raw, given := d.Raw[field]
-	if !given {
-		return 0, false, nil
-	}
+// checkDuration refuses fractions of a second. The framework cuts them off, which makes
+// 500ms a zero. It says itself what is no duration.
+func checkDuration(name string, raw any) error {
 	if f, ok := raw.(float64); ok && f != math.Trunc(f) {
-		return 0, true, refuse("%s: %s, not %v", field, errNotSeconds, f)
+		return refuse("%s: must be whole seconds, not %v", name, f)
 	}
-	value, err = parseutil.ParseDurationSecond(raw)
-	switch {
-	case err != nil:
-		return 0, true, refuse("%s: must be %s", field, expected(framework.TypeDurationSecond))
-	case value%time.Second != 0:
-		return 0, true, refuse("%s: %s, not %s", field, errNotSeconds, value)
+	if value, err := parseutil.ParseDurationSecond(raw); err == nil && value%time.Second != 0 {
+		return refuse("%s: must be whole seconds, not %s", name, value)
 	}
-	return value, true, nil
+	return nil
 }
 
 // named reports whether the caller gave a field a value other than its zero.
-func named(d *framework.FieldData, field string) (bool, error) {
-	switch d.Schema[field].Type {
-	case framework.TypeDurationSecond:
-		value, _, err := durationOf(d, field)
-		return value != 0, err
-	case framework.TypeKVPairs:
-		pairs, given := d.GetOk(field)
-		return given && len(pairs.(map[string]string)) > 0, nil
-	}
+func named(d *framework.FieldData, field string) bool {
 	v, given := d.GetOk(field)
-	return given && v != d.Schema[field].Type.Zero(), nil
+	if pairs, ok := v.(map[string]string); ok {
+		return len(pairs) > 0
+	}
+	return given && v != d.Schema[field].Type.Zero()
+}
+
+// set takes a field, if given.
+func set[T any](d *framework.FieldData, field string, value *T) {
+	if v, given := d.GetOk(field); given {
+		*value = v.(T)
+	}
 }
 
 // setDuration takes a duration field, if given, within its bounds.
 func setDuration(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
-	v, given, err := durationOf(d, field)
-	if err != nil || !given {
-		return err
+	secs, given := d.GetOk(field)
+	if !given {
+		return nil
 	}
+	v := time.Duration(secs.(int)) * time.Second
 	if v < shortest || v > longest {
 		return refuse("%s must lie between %s and %s, not %s", field, shortest, longest, v)
 	}
@@ -213,8 +209,7 @@ func setDuration(d *framework.FieldData, field string, value *time.Duration, sho
 // setDurationOrOff takes a duration field, if given, within its bounds or as 0,
 // which switches off.
 func setDurationOrOff(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
-	v, given, err := durationOf(d, field)
-	if given && err == nil && v == 0 {
+	if v, given := d.GetOk(field); given && v == 0 {
 		*value = 0
 		return nil
 	}
@@ -223,12 +218,8 @@ func setDurationOrOff(d *framework.FieldData, field string, value *time.Duration
 
 // setInt takes a number field, if given, within its bounds.
 func setInt(d *framework.FieldData, field string, value *int, least, most int) error {
-	v, ok := d.GetOk(field)
-	if !ok {
-		return nil
-	}
-	*value = v.(int)
-	if *value < least || *value > most {
+	set(d, field, value)
+	if _, given := d.GetOk(field); given && (*value < least || *value > most) {
 		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
 	}
 	return nil
@@ -243,31 +234,26 @@ type scheduleFields struct {
 // setSchedule takes a period or a cron line, if given. Naming one of both replaces the
 // other, unless both are named.
 func setSchedule(d *framework.FieldData, schedule *target.Schedule, f scheduleFields) error {
-	period, _, err := durationOf(d, f.period)
-	if err != nil {
-		return err
-	}
-	line, lineGiven := d.GetOk(f.cron)
-	periodGiven := period != 0
-	lineGiven = lineGiven && strings.TrimSpace(line.(string)) != ""
-	if periodGiven && lineGiven {
+	var line string
+	set(d, f.cron, &line)
+	line = strings.TrimSpace(line)
+	periodGiven := named(d, f.period)
+	if periodGiven && line != "" {
 		return refuse("%s and %s exclude each other: write one", f.period, f.cron)
 	}
-	if _, ok := d.GetOk(f.period); ok || lineGiven {
+	if _, ok := d.GetOk(f.period); ok || line != "" {
 		schedule.Period = 0
 	}
 	if _, ok := d.GetOk(f.cron); ok || periodGiven {
 		schedule.Cron = ""
 	}
 	if periodGiven {
-		if err := setDuration(d, f.period, &schedule.Period, f.shortest, f.longest); err != nil {
-			return err
-		}
+		return setDuration(d, f.period, &schedule.Period, f.shortest, f.longest)
 	}
-	if !lineGiven {
+	if line == "" {
 		return nil
 	}
-	schedule.Cron = strings.TrimSpace(line.(string))
+	schedule.Cron = line
 	if _, err := crontab.Parse(schedule.Cron); err != nil {
 		return refuse("%s %q: %s (for example `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`)", f.cron, clip(schedule.Cron, 80), err)
 	}
