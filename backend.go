@@ -149,8 +149,8 @@ func ofBothKinds(declare ...func(target.Kind) *framework.Path) []*framework.Path
 
 func allSecrets() []*framework.Secret {
 	return []*framework.Secret{
-		secretCreds(secretTypeConnectorCreds, connectorCredsFields()),
-		secretCreds(secretTypeDecoyCreds, decoyCredsFields()),
+		secretCreds(target.Connector, connectorCredsFields()),
+		secretCreds(target.Decoy, decoyCredsFields()),
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/wrapping"
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
@@ -63,6 +66,18 @@ type binding struct {
 }
 
 func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
+
+// wraps reports whether the answer to a request is wrapped. That makes a token, so it
+// writes.
+func (b *binding) wraps(req *logical.Request) bool { return b.WrapTTL > 0 || req.WrapInfo != nil }
+
+// wrapInfo has Vault wrap an answer, if the binding says so.
+func (b *binding) wrapInfo() *wrapping.ResponseWrapInfo {
+	if b.WrapTTL == 0 {
+		return nil
+	}
+	return &wrapping.ResponseWrapInfo{TTL: b.WrapTTL}
+}
 
 // storedBinding is how a binding is stored.
 var storedBinding = store.Type[binding]{

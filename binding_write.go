@@ -178,8 +178,7 @@ func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked target
 		return nil, err
 	}
 	status := http.StatusInternalServerError
-	var u *userError
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*userError](err); ok {
 		status = u.status
 	}
 	if status == statusOutcomeUnknown {
@@ -364,11 +363,12 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 	return nil
 }
 
-// verifyBinding looks the target up at C1, and checks the binding against what is there.
+// verifyBinding looks the target up at C1 before its binding is stored, and checks the binding against what is there.
 func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
-	decoy, warning, err := b.verifyTarget(ctx, w.session, w.bind.Ref)
+	decoy, warning, err := b.lookUpTarget(ctx, w.session, w.bind.Ref)
 	if err != nil {
-		return err
+		e := fromC1(err)
+		return failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
 	}
 	if warning != "" {
 		w.resp.AddWarning(warning)
@@ -377,16 +377,6 @@ func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
 		return w.bind.keysFit(materialTypeOf(decoy.Kind))
 	}
 	return nil
-}
-
-// verifyTarget looks the target up at C1 before its binding is stored.
-func (b *backend) verifyTarget(ctx context.Context, s *session, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
-	decoy, warning, err = b.lookUpTarget(ctx, s, ref)
-	if err != nil {
-		e := fromC1(err)
-		return nil, "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
-	}
-	return decoy, warning, nil
 }
 
 // claim makes the binding the target's only one in this mount, and returns the state,

@@ -78,8 +78,8 @@ type config struct {
 }
 
 // configDefaults are what a config has that names no limits.
-func configDefaults() config {
-	return config{
+func configDefaults() *config {
+	return &config{
 		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
 		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
 		RotationWorkers: defaultRotationWorkers, DriftCheckPeriod: defaultDriftCheck,
@@ -107,10 +107,7 @@ func (c *config) tenant() string {
 	case c.TenantDomain != "":
 		return "https://" + c.TenantDomain + tenantDomainSuffix
 	default:
-		u, err := c1api.URLFromClientID(c.ClientID)
-		if err != nil {
-			return ""
-		}
+		u, _ := c1api.URLFromClientID(c.ClientID) // "" if it is none
 		return u
 	}
 }
@@ -131,10 +128,7 @@ func (c *config) authentication() string {
 // storedConfig is how the config is stored.
 var storedConfig = store.Type[config]{
 	What: "config", Format: 1, Copy: (*config).copied,
-	New: func() *config {
-		cfg := configDefaults() // for what an older version did not store
-		return &cfg
-	},
+	New: configDefaults, // for what an older version did not store
 }
 
 // readConfig reads the mount's config; nil if there is none.
@@ -142,16 +136,12 @@ func readConfig(ctx context.Context, s *store.Store) (*config, error) {
 	return storedConfig.Read(ctx, s, store.Fixed(configKey))
 }
 
-func (c *config) copied() *config {
-	same := *c
-	return &same
-}
+func (c *config) copied() *config { return new(*c) }
 
 // mergeConfig puts the given fields over the stored config and checks the
 // whole.
 func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
-	merged := configDefaults()
-	cfg := &merged
+	cfg := configDefaults()
 	if stored != nil {
 		*cfg = *stored
 	}

@@ -27,12 +27,9 @@ const (
 	shortestIdentityTokenTTL = time.Minute
 )
 
-// use is the last part of the client ID, "" without one.
+// use is the last part of the client ID, "" without one and of what is none.
 func (c *config) use() string {
-	_, _, use, err := c1api.ParseClientID(c.ClientID)
-	if err != nil {
-		return ""
-	}
+	_, _, use, _ := c1api.ParseClientID(c.ClientID)
 	return use
 }
 

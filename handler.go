@@ -57,8 +57,8 @@ func handle(next handler) framework.OperationFunc {
 		if err == nil {
 			return resp, nil
 		}
-		var u *userError
-		if !errors.As(err, &u) {
+		u, ok := errors.AsType[*userError](err)
+		if !ok {
 			if errors.Is(err, logical.ErrReadOnly) {
 				if b.node.role.Load() != nil {
 					b.mayWrite() // no longer, it seems

@@ -95,9 +95,7 @@ func (b *backend) adopt(ctx context.Context, req *logical.Request, d *framework.
 	}
 	t.announce(ctx, next.Newest)
 	resp := adopted(next)
-	for _, warning := range m.Warnings {
-		resp.AddWarning(warning)
-	}
+	resp.Warnings = m.Warnings
 	return resp, nil
 }
 

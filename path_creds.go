@@ -50,10 +50,10 @@ func (b *backend) vendByWrite(ctx context.Context, req *logical.Request, d *fram
 	return b.vend(ctx, req, d, k, target.ReasonWrite)
 }
 
-// secretCreds is the lease of what a vend hands out.
-func secretCreds(secretType string, fields map[string]*framework.FieldSchema) *framework.Secret {
+// secretCreds is the lease of what a kind's vend hands out.
+func secretCreds(k target.Kind, fields map[string]*framework.FieldSchema) *framework.Secret {
 	return &framework.Secret{
-		Type:   secretType,
+		Type:   secretTypes[k],
 		Fields: fields,
 		Renew:  inMount((*backend).renewLease),
 		Revoke: inMount((*backend).revokeLease),

@@ -114,11 +114,9 @@ func pathKVFolders() *framework.Path {
 func (b *backend) readKV(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind,
 	answer func(*binding, *target.State) (*logical.Response, error),
 ) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	bind, t, err := b.scheduledMaterial(ctx, k, name)
-	wrapped := bind != nil && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
+	bind, t, err := b.scheduledMaterial(ctx, k, d.Get("name").(string))
 	switch {
-	case !b.WriteSafeReplicationState() && (err != nil || bind == nil || wrapped):
+	case !b.WriteSafeReplicationState() && (err != nil || bind == nil || bind.wraps(req)):
 		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
 	case err != nil || bind == nil:
 		return nil, err
@@ -139,14 +137,8 @@ func (b *backend) scheduledMaterial(ctx context.Context, k target.Kind, name str
 		return nil, nil, refuse("%s/%s has rotate_on=%s, so there is nothing stored to show, and a read through the KV API never rotates: bind it with rotate_on=schedule, or use %s/%s",
 			bindings, name, bind.RotateOn, creds, name)
 	}
-	t, err := readState(ctx, b.store, bind.Ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	if t == nil || !t.HasMaterial() {
-		return nil, nil, refuseUnrotated(b.now(), t, k, name)
-	}
-	return bind, t, nil
+	t, err := b.storedMaterial(ctx, bind, name)
+	return bind, t, err
 }
 
 // listKV lists the scheduled bindings. One that cannot be read is left out, so that it

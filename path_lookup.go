@@ -106,18 +106,20 @@ func (b *backend) lookUp(ctx context.Context, _ *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	find := map[string]func() (*target.State, *target.Record, error){
-		"fingerprint_sha256": func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, fingerprintKey(value)) },
-		"credential_id":      func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, credentialKey(value)) },
-		"client_id":          func() (*target.State, *target.Record, error) { return recordOfClient(ctx, b.store, value, at) },
-		"decoy_id": func() (*target.State, *target.Record, error) {
-			return recordOfDecoy(ctx, b.store, target.Ref{Kind: target.Decoy, DecoyID: value}, at)
-		},
-	}[key]
-	if find == nil {
+	var t *target.State
+	var rec *target.Record
+	switch key {
+	case "fingerprint_prefix":
 		return lookUpPrefix(ctx, b.store, value)
+	case "fingerprint_sha256":
+		t, rec, err = followIndex(ctx, b.store, fingerprintKey(value))
+	case "credential_id":
+		t, rec, err = followIndex(ctx, b.store, credentialKey(value))
+	case "client_id":
+		t, rec, err = recordOfClient(ctx, b.store, value, at)
+	case "decoy_id":
+		t, rec, err = recordOfDecoy(ctx, b.store, target.Ref{Kind: target.Decoy, DecoyID: value}, at)
 	}
-	t, rec, err := find()
 	if errors.Is(err, errNoRecord) {
 		return nil, noRecord(key, t, at)
 	}
