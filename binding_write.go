@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/input"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
@@ -41,7 +42,7 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		if stored == nil {
 			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch does not create one", k, name)
 		}
-		patchPairs(d, "metadata", stored.Metadata)
+		input.PatchPairs(d, "metadata", stored.Metadata)
 	}
 	bind, err := mergeBinding(stored, d, k)
 	if err != nil {

@@ -27,21 +27,6 @@ func storedFields() map[string]*framework.FieldSchema {
 	}
 }
 
-// HandleRequest answers what this node remembers without a single call back to
-// Vault. Everything else goes the framework's way, on storage that remembers.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if resp := b.vendRemembered(req); resp != nil {
-		return resp, nil
-	}
-	if err := refuseKVWrite(req); err != nil { // before its fields are looked at: they are KV's
-		return logical.ErrorResponse(err.Error()), nil
-	}
-	if err := b.checkInput(req); err != nil {
-		return logical.ErrorResponse(err.Error()), nil
-	}
-	return b.Backend.HandleRequest(b.in(ctx), req)
-}
-
 // vendRemembered answers a read of a scheduled binding, plain or by the KV API, as
 // its handler would, or returns nil if that needs more than what is remembered.
 func (b *backend) vendRemembered(req *logical.Request) *logical.Response {
