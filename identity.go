@@ -40,7 +40,7 @@ func (t *turn) reconciled(cfg *config, state *target.State, o target.Origin) (ne
 	}
 	if !cfg.sameCredential(state) {
 		held := target.Credential{ClientID: cfg.ClientID, Fingerprint: hexSHA256(cfg.ClientSecret)}
-		if cfg.use() == useServicePrincipal {
+		if cfg.use() == c1api.UseServicePrincipal {
 			held.CredentialID = c1api.CredentialIDOf(cfg.ClientID)
 		}
 		end := now.Add(bind.GracePeriod)
