@@ -142,21 +142,27 @@ func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name str
 	return bind, nil
 }
 
+// existingBinding reads a binding by name, and refuses a name that is not bound.
+func (b *backend) existingBinding(ctx context.Context, k target.Kind, name string) (*binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
+	if err == nil && bind == nil {
+		bindings, _ := pathsOf(k)
+		err = refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
+	}
+	return bind, err
+}
+
 // boundToClock reads a binding by name, and refuses one without rotate_on=schedule.
 func (b *backend) boundToClock(ctx context.Context, k target.Kind, name string) (*binding, error) {
-	bind, err := readBinding(ctx, b.store, k, name)
+	bind, err := b.existingBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
-	bindings, _ := pathsOf(k)
-	switch {
-	case bind == nil:
-		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
-	case !bind.scheduled():
+	if !bind.scheduled() {
+		bindings, _ := pathsOf(k)
 		return nil, refuse("%s/%s has rotate_on=%s: this goes with rotate_on=schedule", bindings, name, bind.RotateOn)
-	default:
-		return bind, nil
 	}
+	return bind, nil
 }
 
 // identityBinding is what the config says of the identity's rotation, in the form of

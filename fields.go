@@ -91,7 +91,7 @@ func unseen(r rune) bool {
 	return r != textStyle && r != emojiStyle && !c1api.Visible(r)
 }
 
-// longestPage is the most names that a list may be asked for.
+// longestPage is the most names or records that a list may be asked for.
 const longestPage = 1_000_000
 
 // page returns the sorted names after one, at most limit of them (0 is all).

@@ -274,27 +274,6 @@ func (b *backend) storeConfig(ctx context.Context, stored *config, s *session, o
 	return warnings, nil
 }
 
-// identityExpected plans a look at the identity before a config is stored that has
-// another credential: should the process die then, the look finds it.
-func (b *backend) identityExpected(ctx context.Context, cfg *config) error {
-	if cfg.identityBinding() == nil {
-		return nil
-	}
-	t, err := b.takeTurn(ctx, identityRef)
-	if err != nil {
-		return err
-	}
-	defer t.release()
-	state := t.state
-	if cfg.sameCredential(state) {
-		return nil
-	}
-	if state == nil {
-		state = newState(identityRef)
-	}
-	return t.save(ctx, state.LookPlanned(b.now().Add(time.Minute)))
-}
-
 func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	unlock, err := b.locks.lock(ctx, configKey)
 	if err != nil {

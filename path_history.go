@@ -42,7 +42,7 @@ the fingerprint is the SHA-256 that C1's findings name.
 
 func (b *backend) readHistory(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	limit := 0
-	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
+	if err := setInt(d, "limit", &limit, 1, longestPage); err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)

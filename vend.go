@@ -88,14 +88,12 @@ func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, re
 
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.
 func (b *backend) bindingToVend(ctx context.Context, k target.Kind, name, reason string) (*binding, error) {
-	bind, err := readBinding(ctx, b.store, k, name)
+	bind, err := b.existingBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
 	bindings, creds := pathsOf(k)
 	switch {
-	case bind == nil:
-		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
 	case reason == target.ReasonRead && bind.RotateOn == rotateOnWrite:
 		return nil, refuse("%s/%s has rotate_on=write, so a read changes and returns nothing: write %s/%s to rotate", bindings, name, creds, name)
 	case reason == target.ReasonRotate && !bind.scheduled():
