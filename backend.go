@@ -10,6 +10,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -125,27 +126,35 @@ var (
 // allPaths are most specific first: the framework takes the first pattern that matches,
 // and …/rotate, …/pause or …/history must not read as a name.
 func allPaths() []*framework.Path {
-	return framework.PathAppend(
-		pathsConfig(),
-		pathsRotateRoot(),
-		pathsHistory(),
-		pathsRotate(),
-		pathsPause(),
-		pathsAdopt(),
-		pathsConnectors(),
-		pathsDecoys(),
-		pathsConnectorCreds(),
-		pathsDecoyCreds(),
-		pathsKV(),
-		pathsLookup(),
-		pathsStatus(),
-		pathsCheck(),
-		pathsMetrics(),
+	return slices.Concat(
+		[]*framework.Path{pathConfig(), pathRotateRoot()},
+		ofBothKinds(pathHistory),
+		ofBothKinds(pathRotate),
+		ofBothKinds(pathPause, pathResume),
+		[]*framework.Path{pathAdopt()},
+		[]*framework.Path{pathConnector(), pathListBindings(target.Connector), pathDecoy(), pathListBindings(target.Decoy)},
+		[]*framework.Path{pathConnectorCreds(), pathDecoyCreds(), pathKVFolders()},
+		ofBothKinds(pathKVData, pathKVMetadata, pathKVList),
+		[]*framework.Path{pathLookup(), pathStatus(), pathCheck(), pathMetrics()},
 	)
 }
 
+// ofBothKinds are paths that connectors and decoys have alike.
+func ofBothKinds(declare ...func(target.Kind) *framework.Path) []*framework.Path {
+	var both []*framework.Path
+	for _, k := range bindableKinds {
+		for _, path := range declare {
+			both = append(both, path(k))
+		}
+	}
+	return both
+}
+
 func allSecrets() []*framework.Secret {
-	return []*framework.Secret{secretConnectorCreds(), secretDecoyCreds()}
+	return []*framework.Secret{
+		secretCreds(target.Connector, connectorCredsFields()),
+		secretCreds(target.Decoy, decoyCredsFields()),
+	}
 }
 
 // ownPaths are the paths of one mount: the framework anchors the pattern of each.

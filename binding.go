@@ -10,6 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/vault/sdk/helper/wrapping"
+	"github.com/hashicorp/vault/sdk/logical"
+
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
@@ -28,6 +31,9 @@ const (
 	longestCooldown = 365 * 24 * time.Hour
 	longestWrapTTL  = 32 * 24 * time.Hour
 )
+
+// bindableKinds are the kinds of targets that a binding can point at.
+var bindableKinds = []target.Kind{target.Connector, target.Decoy}
 
 // binding is what the operator wrote: a name for a target and how it behaves.
 type binding struct {
@@ -60,6 +66,18 @@ type binding struct {
 }
 
 func (b *binding) scheduled() bool { return b.RotateOn == rotateOnSchedule }
+
+// wraps reports whether the answer to a request is wrapped. That makes a token, so it
+// writes.
+func (b *binding) wraps(req *logical.Request) bool { return b.WrapTTL > 0 || req.WrapInfo != nil }
+
+// wrapInfo has Vault wrap an answer, if the binding says so.
+func (b *binding) wrapInfo() *wrapping.ResponseWrapInfo {
+	if b.WrapTTL == 0 {
+		return nil
+	}
+	return &wrapping.ResponseWrapInfo{TTL: b.WrapTTL}
+}
 
 // storedBinding is how a binding is stored.
 var storedBinding = store.Type[binding]{
@@ -124,21 +142,27 @@ func (b *backend) scheduledBinding(ctx context.Context, ref target.Ref, name str
 	return bind, nil
 }
 
+// existingBinding reads a binding by name, and refuses a name that is not bound.
+func (b *backend) existingBinding(ctx context.Context, k target.Kind, name string) (*binding, error) {
+	bind, err := readBinding(ctx, b.store, k, name)
+	if err == nil && bind == nil {
+		bindings, _ := pathsOf(k)
+		err = refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
+	}
+	return bind, err
+}
+
 // boundToClock reads a binding by name, and refuses one without rotate_on=schedule.
 func (b *backend) boundToClock(ctx context.Context, k target.Kind, name string) (*binding, error) {
-	bind, err := readBinding(ctx, b.store, k, name)
+	bind, err := b.existingBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
-	bindings, _ := pathsOf(k)
-	switch {
-	case bind == nil:
-		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
-	case !bind.scheduled():
+	if !bind.scheduled() {
+		bindings, _ := pathsOf(k)
 		return nil, refuse("%s/%s has rotate_on=%s: this goes with rotate_on=schedule", bindings, name, bind.RotateOn)
-	default:
-		return bind, nil
 	}
+	return bind, nil
 }
 
 // identityBinding is what the config says of the identity's rotation, in the form of

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -17,7 +18,8 @@ import (
 // deleteBinding removes a binding and the material that Vault stores for it.
 // Credentials that were vended stay as they are, unless the caller wants them
 // ended. The target's records stay: they answer whose copy it was.
-func (b *backend) deleteBinding(ctx context.Context, k target.Kind, name string, revoke bool) (*logical.Response, error) {
+func (b *backend) deleteBinding(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	name, revoke := d.Get("name").(string), d.Get("revoke").(bool)
 	unlock, err := b.lockBinding(ctx, k, name)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,12 +17,13 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/input"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // writeBinding creates or updates a binding. It looks the target up at C1, and
 // rotates nothing but the target of a binding that comes to be scheduled.
-func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind, leaseEnds []string) (*logical.Response, error) {
+func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	name := d.Get("name").(string)
 	if _, ok := d.GetOk("revoke"); ok {
 		return nil, refuse("revoke goes with a delete")
@@ -40,9 +42,9 @@ func (b *backend) writeBinding(ctx context.Context, req *logical.Request, d *fra
 		if stored == nil {
 			return nil, failWith(http.StatusNotFound, "no %s is bound as %q: a patch does not create one", k, name)
 		}
-		patchPairs(d, "metadata", stored.Metadata)
+		input.PatchPairs(d, "metadata", stored.Metadata)
 	}
-	bind, err := mergeBinding(stored, d, k, leaseEnds)
+	bind, err := mergeBinding(stored, d, k)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +179,7 @@ func (b *backend) rotateFirst(ctx context.Context, w *bindingWrite, asked target
 		return nil, err
 	}
 	status := http.StatusInternalServerError
-	var u *userError
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*userError](err); ok {
 		status = u.status
 	}
 	if status == statusOutcomeUnknown {
@@ -206,7 +207,7 @@ func (b *backend) undoBinding(ctx context.Context, w *bindingWrite) error {
 
 // mergeBinding puts the given fields over the stored binding and checks the
 // whole.
-func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) (*binding, error) {
+func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind) (*binding, error) {
 	bind := &binding{Ref: target.Ref{Kind: k}}
 	if stored != nil {
 		*bind = *stored
@@ -214,28 +215,21 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 	if err := mergeTarget(&bind.Ref, d, stored != nil); err != nil {
 		return nil, err
 	}
-	if v, ok := d.GetOk("rotate_on"); ok {
-		bind.RotateOn = v.(string)
-	}
-	if err := setDuration(d, "cooldown", &bind.Cooldown, 0, longestCooldown); err != nil {
-		return nil, err
-	}
-	if err := setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL); err != nil {
-		return nil, err
-	}
-	if d.Schema["check_period"] != nil {
-		if err := setDurationOrOff(d, "check_period", &bind.CheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
-			return nil, err
-		}
-		if v, ok := d.GetOk("annotate"); ok {
-			bind.Annotate = v.(bool)
-		}
-	}
+	set(d, "rotate_on", &bind.RotateOn)
+	set(d, "annotate", &bind.Annotate)
 	if v, ok := d.GetOk("metadata"); ok {
 		bind.Metadata = v.(map[string]string)
 		if err := validMetadata(bind.Metadata); err != nil {
 			return nil, err
 		}
+	}
+	err := cmp.Or(
+		setDuration(d, "cooldown", &bind.Cooldown, 0, longestCooldown),
+		setDuration(d, "wrap_ttl", &bind.WrapTTL, 0, longestWrapTTL),
+		setDurationOrOff(d, "check_period", &bind.CheckPeriod, shortestDriftCheck, longestDriftCheck),
+	)
+	if err != nil {
+		return nil, err
 	}
 	switch bind.RotateOn {
 	case rotateOnRead, rotateOnWrite:
@@ -244,7 +238,7 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 		if err := refuseFields(d, bind.RotateOn, "rotation_period", "rotation_schedule", "rotation_window", "grace_period", "refresh_interval", "skip_initial_rotation", "keys", "keys_preset"); err != nil {
 			return nil, err
 		}
-		return bind, mergeLease(bind, d, k, leaseEnds)
+		return bind, mergeLease(bind, d)
 	case rotateOnSchedule:
 		bind.TTL, bind.MaxTTL, bind.OnLeaseEnd = 0, 0, ""
 		if err := refuseFields(d, bind.RotateOn, "ttl", "max_ttl", "on_lease_end"); err != nil {
@@ -265,41 +259,34 @@ func mergeBinding(stored *binding, d *framework.FieldData, k target.Kind, leaseE
 // Naming one with its zero value says nothing and is fine.
 func refuseFields(d *framework.FieldData, rotateOn string, names ...string) error {
 	for _, name := range names {
-		if d.Schema[name] == nil {
-			continue
-		}
-		if given, err := named(d, name); err != nil || !given {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if rotateOn == rotateOnSchedule {
+		switch {
+		case !named(d, name):
+		case rotateOn == rotateOnSchedule:
 			return refuse("%s goes with leases; a binding with rotate_on=schedule has none", name)
+		default:
+			return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 		}
-		return refuse("%s goes with rotate_on=schedule, not with rotate_on=%s", name, rotateOn)
 	}
 	return nil
 }
 
 // mergeLease takes what goes with a lease.
-func mergeLease(bind *binding, d *framework.FieldData, k target.Kind, leaseEnds []string) error {
-	if err := setDuration(d, "ttl", &bind.TTL, 0, longestTTL); err != nil {
-		return err
-	}
-	if err := setDuration(d, "max_ttl", &bind.MaxTTL, 0, longestTTL); err != nil {
+func mergeLease(bind *binding, d *framework.FieldData) error {
+	err := cmp.Or(
+		setDuration(d, "ttl", &bind.TTL, 0, longestTTL),
+		setDuration(d, "max_ttl", &bind.MaxTTL, 0, longestTTL),
+	)
+	if err != nil {
 		return err
 	}
 	if bind.MaxTTL > 0 && bind.TTL > bind.MaxTTL {
 		return refuse("ttl (%s) must not be longer than max_ttl (%s)", bind.TTL, bind.MaxTTL)
 	}
-	if v, ok := d.GetOk("on_lease_end"); ok {
-		bind.OnLeaseEnd = v.(string)
-	} else if bind.OnLeaseEnd == "" {
-		bind.OnLeaseEnd = leaseEnds[0]
-	}
-	if !slices.Contains(leaseEnds, bind.OnLeaseEnd) {
-		return refuse("on_lease_end of a %s must be %s, not %q", k, strings.Join(leaseEnds, " or "), bind.OnLeaseEnd)
+	allowed := leaseEnds[bind.Ref.Kind]
+	bind.OnLeaseEnd = cmp.Or(bind.OnLeaseEnd, allowed[0])
+	set(d, "on_lease_end", &bind.OnLeaseEnd)
+	if !slices.Contains(allowed, bind.OnLeaseEnd) {
+		return refuse("on_lease_end of a %s must be %s, not %q", bind.Ref.Kind, strings.Join(allowed, " or "), bind.OnLeaseEnd)
 	}
 	return nil
 }
@@ -312,15 +299,12 @@ func mergeSchedule(bind *binding, d *framework.FieldData) error {
 	if err != nil {
 		return err
 	}
-	if err := mergeWindow(bind, d); err != nil {
-		return err
-	}
-	if d.Schema["grace_period"] != nil {
-		if err := setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod); err != nil {
-			return err
-		}
-	}
-	if err := setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod); err != nil {
+	err = cmp.Or(
+		mergeWindow(bind, d),
+		setDuration(d, "grace_period", &bind.GracePeriod, 0, longestRotationPeriod),
+		setDurationOrOff(d, "refresh_interval", &bind.RefreshInterval, time.Second, longestRotationPeriod),
+	)
+	if err != nil {
 		return err
 	}
 	if gap := shortestPeriod(bind.Schedule); bind.RefreshInterval > gap {
@@ -341,10 +325,7 @@ func mergeWindow(bind *binding, d *framework.FieldData) error {
 		return setDurationOrOff(d, "rotation_window", &bind.Schedule.Window, shortestWindow, longestRotationPeriod)
 	}
 	bind.Schedule.Window = 0
-	if given, err := named(d, "rotation_window"); err != nil || given {
-		if err != nil {
-			return err
-		}
+	if named(d, "rotation_window") {
 		return refuse("rotation_window goes with rotation_schedule: it begins at each of its scheduled times")
 	}
 	return nil
@@ -383,11 +364,12 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 	return nil
 }
 
-// verifyBinding looks the target up at C1, and checks the binding against what is there.
+// verifyBinding looks the target up at C1 before its binding is stored, and checks the binding against what is there.
 func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
-	decoy, warning, err := b.verifyTarget(ctx, w.session, w.bind.Ref)
+	decoy, warning, err := b.lookUpTarget(ctx, w.session, w.bind.Ref)
 	if err != nil {
-		return err
+		e := fromC1(err)
+		return failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
 	}
 	if warning != "" {
 		w.resp.AddWarning(warning)
@@ -396,16 +378,6 @@ func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
 		return w.bind.keysFit(materialTypeOf(decoy.Kind))
 	}
 	return nil
-}
-
-// verifyTarget looks the target up at C1 before its binding is stored.
-func (b *backend) verifyTarget(ctx context.Context, s *session, ref target.Ref) (decoy *c1api.Decoy, warning string, err error) {
-	decoy, warning, err = b.lookUpTarget(ctx, s, ref)
-	if err != nil {
-		e := fromC1(err)
-		return nil, "", failWith(e.status, "the binding was not stored: %s (verify=false stores it unchecked)", e.message)
-	}
-	return decoy, warning, nil
 }
 
 // claim makes the binding the target's only one in this mount, and returns the state,

@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,8 +78,8 @@ type config struct {
 }
 
 // configDefaults are what a config has that names no limits.
-func configDefaults() config {
-	return config{
+func configDefaults() *config {
+	return &config{
 		RequestTimeout: defaultRequestTimeout, MaxRetries: defaultMaxRetries,
 		MaxConcurrentRequests: defaultMaxConcurrent, HistoryLimit: defaultHistoryLimit,
 		RotationWorkers: defaultRotationWorkers, DriftCheckPeriod: defaultDriftCheck,
@@ -106,10 +107,7 @@ func (c *config) tenant() string {
 	case c.TenantDomain != "":
 		return "https://" + c.TenantDomain + tenantDomainSuffix
 	default:
-		u, err := c1api.URLFromClientID(c.ClientID)
-		if err != nil {
-			return ""
-		}
+		u, _ := c1api.URLFromClientID(c.ClientID) // "" if it is none
 		return u
 	}
 }
@@ -130,10 +128,7 @@ func (c *config) authentication() string {
 // storedConfig is how the config is stored.
 var storedConfig = store.Type[config]{
 	What: "config", Format: 1, Copy: (*config).copied,
-	New: func() *config {
-		cfg := configDefaults() // for what an older version did not store
-		return &cfg
-	},
+	New: configDefaults, // for what an older version did not store
 }
 
 // readConfig reads the mount's config; nil if there is none.
@@ -141,16 +136,12 @@ func readConfig(ctx context.Context, s *store.Store) (*config, error) {
 	return storedConfig.Read(ctx, s, store.Fixed(configKey))
 }
 
-func (c *config) copied() *config {
-	same := *c
-	return &same
-}
+func (c *config) copied() *config { return new(*c) }
 
 // mergeConfig puts the given fields over the stored config and checks the
 // whole.
 func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
-	merged := configDefaults()
-	cfg := &merged
+	cfg := configDefaults()
 	if stored != nil {
 		*cfg = *stored
 	}
@@ -158,9 +149,7 @@ func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
 		"client_id": &cfg.ClientID, "client_secret": &cfg.ClientSecret, "access_token": &cfg.AccessToken,
 		"tenant_domain": &cfg.TenantDomain, "url": &cfg.URL, "ca_cert": &cfg.CACert,
 	} {
-		if v, ok := d.GetOk(field); ok {
-			*value = v.(string)
-		}
+		set(d, field, value)
 	}
 	// A file given as client_secret=@file ends with a newline, as editors leave it.
 	cfg.ClientSecret, cfg.AccessToken = strings.TrimRight(cfg.ClientSecret, "\r\n"), strings.TrimRight(cfg.AccessToken, "\r\n")
@@ -173,9 +162,7 @@ func mergeConfig(stored *config, d *framework.FieldData) (*config, error) {
 	if len(cfg.CACert) > maxCACertBytes {
 		return nil, refuse("ca_cert: more than %d bytes", maxCACertBytes)
 	}
-	if v, ok := d.GetOk("ca_cert_only"); ok {
-		cfg.CACertOnly = v.(bool)
-	}
+	set(d, "ca_cert_only", &cfg.CACertOnly)
 	if cfg.CACertOnly && cfg.CACert == "" {
 		return nil, refuse("ca_cert_only needs a ca_cert: without it nothing would be trusted")
 	}
@@ -239,29 +226,18 @@ func cleanURL(raw string) (string, error) {
 }
 
 func mergeLimits(cfg *config, d *framework.FieldData) error {
-	if err := setDuration(d, "request_timeout", &cfg.RequestTimeout, time.Second, longestRequestTimeout); err != nil {
-		return err
-	}
-	if err := setInt(d, "max_retries", &cfg.MaxRetries, 0, 10); err != nil {
-		return err
-	}
-	if err := setInt(d, "max_concurrent_requests", &cfg.MaxConcurrentRequests, 1, 1000); err != nil {
-		return err
-	}
-	if err := setInt(d, "history_limit", &cfg.HistoryLimit, 1, maxHistoryLimit); err != nil {
-		return err
-	}
-	if err := setInt(d, "rotation_workers", &cfg.RotationWorkers, 1, maxRotationWorkers); err != nil {
-		return err
-	}
-	if err := setDurationOrOff(d, "drift_check_period", &cfg.DriftCheckPeriod, shortestDriftCheck, longestDriftCheck); err != nil {
-		return err
-	}
 	if v, ok := d.GetOk("max_requests_per_second"); ok {
 		cfg.MaxRequestsPerSecond = v.(float64)
 		if !(cfg.MaxRequestsPerSecond >= 0 && cfg.MaxRequestsPerSecond <= maxRequestsPerSecondOK) {
 			return refuse("max_requests_per_second must lie between 0 and %d", maxRequestsPerSecondOK)
 		}
 	}
-	return nil
+	return cmp.Or(
+		setDuration(d, "request_timeout", &cfg.RequestTimeout, time.Second, longestRequestTimeout),
+		setInt(d, "max_retries", &cfg.MaxRetries, 0, 10),
+		setInt(d, "max_concurrent_requests", &cfg.MaxConcurrentRequests, 1, 1000),
+		setInt(d, "history_limit", &cfg.HistoryLimit, 1, maxHistoryLimit),
+		setInt(d, "rotation_workers", &cfg.RotationWorkers, 1, maxRotationWorkers),
+		setDurationOrOff(d, "drift_check_period", &cfg.DriftCheckPeriod, shortestDriftCheck, longestDriftCheck),
+	)
 }

@@ -14,25 +14,15 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// Uses of client IDs whose credential the mount can replace.
-const (
-	useServicePrincipal = "spc"
-	usePersonal         = "pcc"
-	useFederated        = "wfe"
-)
-
 const (
 	longestIdentityTokenTTL  = 24 * time.Hour
 	defaultIdentityTokenTTL  = time.Hour
 	shortestIdentityTokenTTL = time.Minute
 )
 
-// use is the last part of the client ID, "" without one.
+// use is the last part of the client ID, "" without one and of what is none.
 func (c *config) use() string {
-	_, _, use, err := c1api.ParseClientID(c.ClientID)
-	if err != nil {
-		return ""
-	}
+	_, _, use, _ := c1api.ParseClientID(c.ClientID)
 	return use
 }
 
@@ -41,9 +31,9 @@ func (c *config) refuseUnlessOwn() error {
 	switch use := c.use(); {
 	case c.AccessToken != "":
 		return refuse("the mount logs in with an access_token, which whoever issued it must replace: only client_id and client_secret can be rotated")
-	case use == useFederated:
+	case use == c1api.UseFederation:
 		return refuse("the mount logs in by workload federation and has no secret that could be rotated")
-	case use != useServicePrincipal && use != usePersonal:
+	case use != c1api.UseServicePrincipal && use != c1api.UsePersonal:
 		return refuse("the credential %s is neither a service principal's (/spc) nor a personal one (/pcc): C1 lets no client replace it", clip(c.ClientID, 80))
 	default:
 		return nil
@@ -71,7 +61,7 @@ func mergeIdentity(cfg, stored *config, d *framework.FieldData) error {
 	case secretGiven && cfg.ClientSecret != "":
 		cfg.AccessToken = ""
 	}
-	if _, idGiven := d.GetOk("client_id"); idGiven && cfg.use() == useFederated {
+	if _, idGiven := d.GetOk("client_id"); idGiven && cfg.use() == c1api.UseFederation {
 		if secretGiven && cfg.ClientSecret != "" {
 			return refuse("client_secret does not go with a client_id of workload federation (/wfe), which has none")
 		}
@@ -157,7 +147,7 @@ func mergeRootRotation(cfg *config, d *framework.FieldData) error {
 	return nil
 }
 
-func (c *config) federated() bool { return c.AccessToken == "" && c.use() == useFederated }
+func (c *config) federated() bool { return c.AccessToken == "" && c.use() == c1api.UseFederation }
 
 // mergeFederation takes what goes with workload federation, and drops it where the
 // mount logs in by other means.

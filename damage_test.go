@@ -243,7 +243,7 @@ func (e *engine) leaseData(ref target.Ref, version int) map[string]any {
 	l := lease{Ref: ref, Tenant: e.c1.URL(), Version: version, CredentialID: "gone", OnLeaseEnd: leaseEndRevoke}
 	data, err := l.internalData()
 	require.NoError(e, err)
-	data["secret_type"] = secretTypeConnectorCreds
+	data["secret_type"] = secretTypes[target.Connector]
 	return data
 }
 

@@ -8,15 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/hashicorp/vault/sdk/helper/pluginidentityutil"
 	"github.com/hashicorp/vault/sdk/helper/pluginutil"
+
+	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 )
 
 // Workload federation: the mount has no secret at C1, and exchanges a JWT of somebody
@@ -58,7 +56,7 @@ func (b *backend) readIdentityToken(ctx context.Context, cfg *config) (token, wa
 	if err != nil {
 		return "", "", err
 	}
-	if err := checkIdentityToken(token, cfg, b.now()); err != nil {
+	if err := c1api.IdentityTokenFits(token, cfg.tenant(), b.now()); err != nil {
 		return "", "", fmt.Errorf("%s %w", from, err)
 	}
 	return token, warning, nil
@@ -120,35 +118,4 @@ func readTokenFile(path string) (token, warning string, err error) {
 		warning = fmt.Sprintf("%s: everybody on the host may read %s: run chmod o= on it", identityTokenFileEnv, path)
 	}
 	return token, warning, nil
-}
-
-// signatures are those that an issuer of JWTs can use with keys that it publishes.
-var signatures = []jose.SignatureAlgorithm{
-	jose.EdDSA, jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
-}
-
-// checkIdentityToken says why C1 will refuse a token, or why it must not be shown to
-// this tenant: it is meant for somebody else.
-func checkIdentityToken(token string, cfg *config, now time.Time) error {
-	parsed, err := jwt.ParseSigned(token, signatures)
-	if err != nil {
-		return errors.New("is not a signed JWT")
-	}
-	var claims jwt.Claims
-	if err := parsed.UnsafeClaimsWithoutVerification(&claims); err != nil {
-		return errors.New("is a JWT whose claims cannot be read")
-	}
-	tenant, err := url.Parse(cfg.tenant())
-	if err != nil {
-		return errors.New("is for a tenant whose URL cannot be parsed")
-	}
-	host := tenant.Hostname()
-	switch {
-	case !claims.Audience.Contains(host):
-		return fmt.Errorf("is not meant for this tenant: its aud does not contain %s", host)
-	case claims.Expiry != nil && !now.Before(claims.Expiry.Time()):
-		return fmt.Errorf("expired at %s, and nobody has replaced it since", rfc3339(claims.Expiry.Time()))
-	default:
-		return nil
-	}
 }

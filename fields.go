@@ -4,15 +4,17 @@
 package c1
 
 import (
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/hashicorp/vault/sdk/framework"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/crontab"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const (
@@ -30,17 +32,6 @@ var (
 	// and no separator of a storage key.
 	idPattern = regexp.MustCompile(`^[A-Za-z0-9_:~=@+-]+$`)
 )
-
-// operationPrefix begins every operation ID in Vault's OpenAPI document.
-const operationPrefix = "c1"
-
-func nameField() *framework.FieldSchema {
-	return &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "Name of the binding: a letter or digit, then up to 127 of letters, digits, `.`, `_` and `-`."}
-}
-
-// anyName matches any name in a path, so that a bad one is refused by its
-// field and not as an unknown path.
-const anyName = `(?P<name>[^/]+)`
 
 // isName says what can be a binding's name. Storage refuses a key with two dots in
 // a row.
@@ -100,23 +91,8 @@ func unseen(r rune) bool {
 	return r != textStyle && r != emojiStyle && !c1api.Visible(r)
 }
 
-// longestPage is the most names that a list may be asked for.
+// longestPage is the most names or records that a list may be asked for.
 const longestPage = 1_000_000
-
-func pageFields() map[string]*framework.FieldSchema {
-	return map[string]*framework.FieldSchema{
-		"after": {Type: framework.TypeString, Query: true, Description: "List the names after this one."},
-		"limit": {Type: framework.TypeInt, Query: true, Description: "List at most this many names. Default: all."},
-	}
-}
-
-// listResponse is the schema of a list.
-func listResponse(of string) map[int][]framework.Response {
-	return map[int][]framework.Response{http.StatusOK: {{
-		Description: "The names, sorted.",
-		Fields:      map[string]*framework.FieldSchema{"keys": {Type: framework.TypeStringSlice, Description: of}},
-	}}}
-}
 
 // page returns the sorted names after one, at most limit of them (0 is all).
 func page(names []string, after string, limit int) []string {
@@ -132,4 +108,88 @@ func page(names []string, after string, limit int) []string {
 		names = names[:limit]
 	}
 	return names
+}
+
+// named reports whether the caller gave a field a value other than its zero.
+func named(d *framework.FieldData, field string) bool {
+	v, given := d.GetOk(field)
+	if pairs, ok := v.(map[string]string); ok {
+		return len(pairs) > 0
+	}
+	return given && v != d.Schema[field].Type.Zero()
+}
+
+// set takes a field, if given.
+func set[T any](d *framework.FieldData, field string, value *T) {
+	if v, given := d.GetOk(field); given {
+		*value = v.(T)
+	}
+}
+
+// setDuration takes a duration field, if given, within its bounds.
+func setDuration(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
+	secs, given := d.GetOk(field)
+	if !given {
+		return nil
+	}
+	v := time.Duration(secs.(int)) * time.Second
+	if v < shortest || v > longest {
+		return refuse("%s must lie between %s and %s, not %s", field, shortest, longest, v)
+	}
+	*value = v
+	return nil
+}
+
+// setDurationOrOff takes a duration field, if given, within its bounds or as 0,
+// which switches off.
+func setDurationOrOff(d *framework.FieldData, field string, value *time.Duration, shortest, longest time.Duration) error {
+	if v, given := d.GetOk(field); given && v == 0 {
+		*value = 0
+		return nil
+	}
+	return setDuration(d, field, value, shortest, longest)
+}
+
+// setInt takes a number field, if given, within its bounds.
+func setInt(d *framework.FieldData, field string, value *int, least, most int) error {
+	set(d, field, value)
+	if _, given := d.GetOk(field); given && (*value < least || *value > most) {
+		return refuse("%s must lie between %d and %d, not %d", field, least, most, *value)
+	}
+	return nil
+}
+
+// scheduleFields are the fields that say when the clock rotates something.
+type scheduleFields struct {
+	period, cron      string
+	shortest, longest time.Duration // of a period
+}
+
+// setSchedule takes a period or a cron line, if given. Naming one of both replaces the
+// other, unless both are named.
+func setSchedule(d *framework.FieldData, schedule *target.Schedule, f scheduleFields) error {
+	var line string
+	set(d, f.cron, &line)
+	line = strings.TrimSpace(line)
+	periodGiven := named(d, f.period)
+	if periodGiven && line != "" {
+		return refuse("%s and %s exclude each other: write one", f.period, f.cron)
+	}
+	if _, ok := d.GetOk(f.period); ok || line != "" {
+		schedule.Period = 0
+	}
+	if _, ok := d.GetOk(f.cron); ok || periodGiven {
+		schedule.Cron = ""
+	}
+	if periodGiven {
+		return setDuration(d, f.period, &schedule.Period, f.shortest, f.longest)
+	}
+	if line == "" {
+		return nil
+	}
+	schedule.Cron = line
+	if _, err := crontab.Parse(schedule.Cron); err != nil {
+		return refuse("%s %q: %s (for example `0 3 * * 7` or `CRON_TZ=Europe/Berlin 0 3 * * *`)", f.cron, clip(schedule.Cron, 80), err)
+	}
+	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/input"
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // handler is a path's handler before its errors are put in Vault's form. The mounts of
@@ -31,6 +33,25 @@ func (b *backend) in(ctx context.Context) context.Context {
 
 // mountOf is the mount that a request is for.
 func mountOf(ctx context.Context) *backend { return ctx.Value(mountKey{}).(*backend) }
+
+// HandleRequest answers what this node remembers without a single call back to
+// Vault. Everything else goes the framework's way, on storage that remembers.
+func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
+	if resp := b.vendRemembered(req); resp != nil {
+		return resp, nil
+	}
+	if err := refuseKVWrite(req); err != nil { // before its fields are looked at: they are KV's
+		return logical.ErrorResponse(err.Error()), nil
+	}
+	if len(req.Data) > 0 && req.Secret == nil { // a renewal or revocation carries what the engine answered once
+		if path := b.Route(req.Path); path != nil { // else the framework says so
+			if err := input.Prepare(req.Operation, req.Data, path.Fields); err != nil {
+				return logical.ErrorResponse(err.Error()), nil
+			}
+		}
+	}
+	return b.Backend.HandleRequest(b.in(ctx), req)
+}
 
 // HandleExistenceCheck tells Vault whether a write creates or updates.
 func (b *backend) HandleExistenceCheck(ctx context.Context, req *logical.Request) (checked, exists bool, err error) {
@@ -56,8 +77,8 @@ func handle(next handler) framework.OperationFunc {
 		if err == nil {
 			return resp, nil
 		}
-		var u *userError
-		if !errors.As(err, &u) {
+		u, ok := errors.AsType[*userError](err)
+		if !ok {
 			if errors.Is(err, logical.ErrReadOnly) {
 				if b.node.role.Load() != nil {
 					b.mayWrite() // no longer, it seems
@@ -73,6 +94,13 @@ func handle(next handler) framework.OperationFunc {
 			return logical.ErrorResponse(u.message), nil
 		}
 		return nil, logical.CodedError(u.status, u.message)
+	})
+}
+
+// handleFor is handle for a path that connectors and decoys have alike.
+func handleFor(k target.Kind, next func(*backend, context.Context, *logical.Request, *framework.FieldData, target.Kind) (*logical.Response, error)) framework.OperationFunc {
+	return handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
+		return next(b, ctx, req, d, k)
 	})
 }
 

@@ -40,7 +40,7 @@ func (t *turn) reconciled(cfg *config, state *target.State, o target.Origin) (ne
 	}
 	if !cfg.sameCredential(state) {
 		held := target.Credential{ClientID: cfg.ClientID, Fingerprint: hexSHA256(cfg.ClientSecret)}
-		if cfg.use() == useServicePrincipal {
+		if cfg.use() == c1api.UseServicePrincipal {
 			held.CredentialID = c1api.CredentialIDOf(cfg.ClientID)
 		}
 		end := now.Add(bind.GracePeriod)
@@ -57,6 +57,27 @@ func (t *turn) reconciled(cfg *config, state *target.State, o target.Origin) (ne
 		state = state.Rescheduled(now, bind.Schedule)
 	}
 	return state, left
+}
+
+// identityExpected plans a look at the identity before a config is stored that has
+// another credential: should the process die then, the look finds it.
+func (b *backend) identityExpected(ctx context.Context, cfg *config) error {
+	if cfg.identityBinding() == nil {
+		return nil
+	}
+	t, err := b.takeTurn(ctx, identityRef)
+	if err != nil {
+		return err
+	}
+	defer t.release()
+	state := t.state
+	if cfg.sameCredential(state) {
+		return nil
+	}
+	if state == nil {
+		state = newState(identityRef)
+	}
+	return t.save(ctx, state.LookPlanned(b.now().Add(time.Minute)))
 }
 
 // identityWritten takes a config that was just stored, and returns what to tell

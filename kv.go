@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -59,11 +58,7 @@ func kvSecret(bind *binding, t *target.State) (*logical.Response, error) {
 	}
 	metadata := kvVersion(t)
 	metadata["version"], metadata["custom_metadata"] = t.Version, kvCustomMetadata(bind)
-	resp := &logical.Response{Data: map[string]any{"data": data, "metadata": metadata}}
-	if bind.WrapTTL > 0 {
-		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
-	}
-	return resp, nil
+	return &logical.Response{Data: map[string]any{"data": data, "metadata": metadata}, WrapInfo: bind.wrapInfo()}, nil
 }
 
 // kvSecretMetadata answers as KV version 2 answers for a secret of which it keeps one

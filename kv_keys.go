@@ -41,31 +41,23 @@ func presetNames() []any {
 // mergeKeys takes the names for the KV API. Naming keys or a preset replaces the
 // other.
 func mergeKeys(bind *binding, d *framework.FieldData) error {
-	keysNamed, err := named(d, "keys")
-	if err != nil {
-		return err
-	}
-	presetNamed, err := named(d, "keys_preset")
-	if err != nil {
-		return err
-	}
+	keysNamed, presetNamed := named(d, "keys"), named(d, "keys_preset")
 	if keysNamed && presetNamed {
 		return refuse("keys and keys_preset exclude each other: write one")
 	}
 	if _, given := d.GetOk("keys"); given || presetNamed {
 		bind.Keys = nil
-		if keysNamed {
-			if bind.Keys, err = givenKeys(d); err != nil {
-				return err
-			}
-		}
 	}
-	if preset, given := d.GetOk("keys_preset"); given || keysNamed {
+	if _, given := d.GetOk("keys_preset"); given || keysNamed {
 		bind.KeysPreset = ""
-		if presetNamed {
-			bind.KeysPreset = preset.(string)
+	}
+	if keysNamed {
+		var err error
+		if bind.Keys, err = givenKeys(d); err != nil {
+			return err
 		}
 	}
+	set(d, "keys_preset", &bind.KeysPreset)
 	if err := validKeys(bind.Keys); err != nil {
 		return err
 	}

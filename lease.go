@@ -15,11 +15,11 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// Types of a lease's secret, which Vault stores beside the lease.
-const (
-	secretTypeConnectorCreds = "connector_credential"
-	secretTypeDecoyCreds     = "decoy_material"
-)
+// secretTypes are the types of a lease's secret, which Vault stores beside the lease.
+var secretTypes = map[target.Kind]string{
+	target.Connector: "connector_credential",
+	target.Decoy:     "decoy_material",
+}
 
 // What the end of a lease does to the vended credential.
 const (
@@ -27,6 +27,12 @@ const (
 	leaseEndKeep   = "keep"   // leave it alive
 	leaseEndRotate = "rotate" // decoys: the vended copy goes dead
 )
+
+// leaseEnds are the values of on_lease_end for each kind, the default first.
+var leaseEnds = map[target.Kind][]string{
+	target.Connector: {leaseEndRevoke, leaseEndKeep},
+	target.Decoy:     {leaseEndKeep, leaseEndRotate},
+}
 
 // retireSlack is how long after a lease's maximum end its credential is ended
 // by the engine itself. An ordinary lease was revoked by then; this ends what
@@ -112,18 +118,6 @@ func leaseOf(req *logical.Request) (*lease, error) {
 	return &l, nil
 }
 
-// attachLease makes the response a leased one.
-func attachLease(secret *framework.Secret, resp *logical.Response, l *lease, t leaseTimes) (*logical.Response, error) {
-	internal, err := l.internalData()
-	if err != nil {
-		return nil, err
-	}
-	leased := secret.Response(resp.Data, internal)
-	leased.Secret.TTL, leased.Secret.MaxTTL = t.ttl, t.maxTTL
-	leased.Warnings, leased.WrapInfo = resp.Warnings, resp.WrapInfo
-	return leased, nil
-}
-
 // renewLease extends a lease within the maximum that it was issued with. The
 // lease of a superseded credential keeps its end: somebody else owns the
 // target's newest credential now.
@@ -150,9 +144,7 @@ func (b *backend) renewLease(ctx context.Context, req *logical.Request, _ *frame
 	if err != nil {
 		return nil, err
 	}
-	for _, warning := range warnings {
-		resp.AddWarning(warning)
-	}
+	resp.Warnings = append(resp.Warnings, warnings...)
 	l.ExpiresAt = b.now().Add(ttl)
 	internal, err := l.internalData()
 	if err != nil {

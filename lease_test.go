@@ -362,7 +362,7 @@ func TestRenewalExtendsWithinTheLeasesMaximum(t *testing.T) {
 	require.NoError(t, err)
 	require.InDelta(t, (30 * time.Minute).Seconds(), resp.Secret.TTL.Seconds(), 2)
 	require.NotEmpty(t, resp.Warnings)
-	require.Equal(t, secretTypeConnectorCreds, resp.Secret.InternalData["secret_type"])
+	require.Equal(t, secretTypes[target.Connector], resp.Secret.InternalData["secret_type"])
 }
 
 func TestLeaseOfASupersededCredentialKeepsItsEnd(t *testing.T) {

@@ -15,12 +15,10 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsAdopt() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "connectors/" + anyName + "/adopt$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "adopt", OperationSuffix: "connector-credential",
-		},
+func pathAdopt() *framework.Path {
+	return &framework.Path{
+		Pattern:      "connectors/" + anyName + "/adopt$",
+		DisplayAttrs: display("adopt", "connector-credential"),
 		Fields: map[string]*framework.FieldSchema{
 			"name":          nameField(),
 			"client_id":     {Type: framework.TypeString, Required: true, Description: "Client ID that the connector logs in with."},
@@ -28,21 +26,17 @@ func pathsAdopt() []*framework.Path {
 			"credential_id": {Type: framework.TypeString, Required: true, Description: "C1's ID for that credential, as C1 shows it with the connector."},
 			"login":         {Type: framework.TypeBool, Description: "Also ask C1 for an access token with it, which proves the secret. Default: no."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary:  "Give Vault the running credential of a scheduled connector, without rotating it.",
-				Callback: handle((*backend).adopt),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "What was adopted, without the material.", Fields: map[string]*framework.FieldSchema{
-					"version":            {Type: framework.TypeInt, Required: true, Description: "Its version: 1."},
-					"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID for the credential."},
-					"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret."},
-					"expires_at":         {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty when C1 sets no end."},
-					"next_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the first rotation, RFC 3339; empty when only callers rotate."},
-				}}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:  "Give Vault the running credential of a scheduled connector, without rotating it.",
+			Callback: handle((*backend).adopt),
+			Responses: answer("What was adopted, without the material.", map[string]*framework.FieldSchema{
+				"version":            {Type: framework.TypeInt, Required: true, Description: "Its version: 1."},
+				"credential_id":      {Type: framework.TypeString, Required: true, Description: "C1's ID for the credential."},
+				"fingerprint_sha256": {Type: framework.TypeString, Required: true, Description: "Hex SHA-256 of the secret."},
+				"expires_at":         {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty when C1 sets no end."},
+				"next_rotation":      {Type: framework.TypeString, Required: true, Description: "Time of the first rotation, RFC 3339; empty when only callers rotate."},
+			}),
+		})),
 		HelpSynopsis: "Give Vault a connector's running credential, without rotating it.",
 		HelpDescription: `
 Write the binding with rotate_on=schedule and skip_initial_rotation=true first.
@@ -55,7 +49,7 @@ It is refused, and changes nothing, if the binding already has a version. Only
 Vault should hold the credential afterwards: point its readers at
 connector-creds/:name and delete it wherever else it is kept.
 `,
-	}}
+	}
 }
 
 // adopt takes a connector's running credential over. C1 is only asked.
@@ -101,9 +95,7 @@ func (b *backend) adopt(ctx context.Context, req *logical.Request, d *framework.
 	}
 	t.announce(ctx, next.Newest)
 	resp := adopted(next)
-	for _, warning := range m.Warnings {
-		resp.AddWarning(warning)
-	}
+	resp.Warnings = m.Warnings
 	return resp, nil
 }
 

@@ -4,6 +4,7 @@
 package c1
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -14,11 +15,12 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// bindingOperations are the same for both kinds.
-func bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnds []string) map[logical.Operation]framework.OperationHandler {
-	write := handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-		return b.writeBinding(ctx, req, d, k, leaseEnds)
-	})
+// pathBinding completes the path of a kind's bindings.
+func pathBinding(k target.Kind, targetFields map[string]*framework.FieldSchema, path *framework.Path) *framework.Path {
+	bindings, _ := pathsOf(k)
+	path.Pattern = bindings + "/" + anyName + "$"
+	path.ExistenceCheck = bindingExists(k)
+	write := handleFor(k, (*backend).writeBinding)
 	written := map[int][]framework.Response{
 		http.StatusOK: {{Description: "Stored, with warnings or with rotate_on=schedule.", Fields: map[string]*framework.FieldSchema{
 			"version":       {Type: framework.TypeInt, Description: "With schedule: version of the stored material; 0 when there is none yet."},
@@ -26,48 +28,29 @@ func bindingOperations(k target.Kind, targetFields map[string]*framework.FieldSc
 		}}},
 		http.StatusNoContent: {{Description: "Stored."}},
 	}
-	return map[logical.Operation]framework.OperationHandler{
+	path.Operations = map[logical.Operation]framework.OperationHandler{
 		logical.ReadOperation: &framework.PathOperation{
 			Summary:   "Read a " + string(k) + " binding and its state. Rotates nothing.",
 			Responses: bindingResponse(targetFields),
-			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				data, bind, err := b.describeBinding(ctx, k, d.Get("name").(string))
-				if err != nil || bind == nil {
-					return nil, err
-				}
-				for field, value := range map[string]any{
-					"app_id": bind.Ref.AppID, "connector_id": bind.Ref.ConnectorID, "decoy_id": bind.Ref.DecoyID,
-					"grace_period": seconds(bind.GracePeriod), "check_period": seconds(bind.CheckPeriod), "annotate": bind.Annotate,
-				} {
-					if targetFields[field] != nil {
-						data[field] = value
-					}
-				}
-				return &logical.Response{Data: data}, nil
-			}),
+			Callback:  handleFor(k, (*backend).readBinding),
 		},
-		logical.CreateOperation: &framework.PathOperation{
+		logical.CreateOperation: forwarded(&framework.PathOperation{
 			Summary: "Bind a name to a " + string(k) + ". Rotates it once with rotate_on=schedule, else nothing.", Callback: write, Responses: written,
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-		logical.UpdateOperation: &framework.PathOperation{
+		}),
+		logical.UpdateOperation: forwarded(&framework.PathOperation{
 			Summary: "Change a " + string(k) + " binding; fields not given are kept.", Callback: write, Responses: written,
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-		logical.PatchOperation: &framework.PathOperation{
+		}),
+		logical.PatchOperation: forwarded(&framework.PathOperation{
 			Summary: "Change an existing " + string(k) + " binding; null removes a field, or one pair of metadata.", Callback: write, Responses: written,
-			DisplayAttrs:              &framework.DisplayAttributes{OperationVerb: "patch"},
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
-		logical.DeleteOperation: &framework.PathOperation{
+			DisplayAttrs: &framework.DisplayAttributes{OperationVerb: "patch"},
+		}),
+		logical.DeleteOperation: forwarded(&framework.PathOperation{
 			Summary:   "Delete a " + string(k) + " binding. Ends nothing at C1 without revoke=true; leases stay revocable.",
 			Responses: map[int][]framework.Response{http.StatusOK: {{Description: "Deleted, with what stays alive as a warning."}}, http.StatusNoContent: {{Description: "Deleted."}}},
-			Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-				return b.deleteBinding(ctx, k, d.Get("name").(string), d.Get("revoke").(bool))
-			}),
-			ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-		},
+			Callback:  handleFor(k, (*backend).deleteBinding),
+		}),
 	}
+	return path
 }
 
 // bindingFields are common to both kinds; the target's own are added by each.
@@ -148,7 +131,7 @@ func bindingResponse(targetFields map[string]*framework.FieldSchema) map[int][]f
 			"checked_at":   {Type: framework.TypeString, Required: true, Description: "When C1 said so, RFC 3339; empty before the first answer."},
 		})
 	}
-	return map[int][]framework.Response{http.StatusOK: {{Description: "The binding and its state.", Fields: fields}}}
+	return answer("The binding and its state.", fields)
 }
 
 // bindingExists tells Vault whether a write creates or updates.
@@ -163,24 +146,22 @@ func bindingExists(k target.Kind) framework.ExistenceFunc {
 	}
 }
 
-// describeBinding answers a binding's read.
-func (b *backend) describeBinding(ctx context.Context, k target.Kind, name string) (map[string]any, *binding, error) {
+func (b *backend) readBinding(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	name := d.Get("name").(string)
 	bind, err := readBinding(ctx, b.store, k, name)
 	if err != nil || bind == nil {
-		return nil, nil, err
+		return nil, err
 	}
 	t, err := readState(ctx, b.store, bind.Ref)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if t == nil {
-		t = &target.State{}
-	}
+	t = cmp.Or(t, &target.State{})
 	if t.Unattended(b.now()) && b.WriteSafeReplicationState() {
 		// Nobody has come to settle it: the process died between the attempt
 		// and its due entry.
 		if err := b.lookNow(ctx, t.Ref); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	data := map[string]any{
@@ -207,19 +188,21 @@ func (b *backend) describeBinding(ctx context.Context, k target.Kind, name strin
 		"live_leases":        t.LiveLeases(name),
 	}
 	maps.Copy(data, pauseData(t))
-	if k == target.Decoy {
-		seen := t.Decoy
-		if seen == nil {
-			seen = &target.DecoyState{}
-		}
-		data["last_used_at"], data["disabled"], data["checked_at"] = rfc3339(seen.LastUsedAt), seen.Disabled, rfc3339(t.CheckedAt)
-	}
 	if cur := t.Current; cur != nil && cur.Binding == name {
 		data["last_rotation"] = rfc3339(cur.RotatedAt)
 		data["credential_id"] = cur.CredentialID
 		data["fingerprint_sha256"] = cur.Fingerprint
 	}
-	return data, bind, nil
+	if k == target.Connector {
+		data["app_id"], data["connector_id"], data["grace_period"] = bind.Ref.AppID, bind.Ref.ConnectorID, seconds(bind.GracePeriod)
+		return &logical.Response{Data: data}, nil
+	}
+	seen := cmp.Or(t.Decoy, &target.DecoyState{})
+	maps.Copy(data, map[string]any{
+		"decoy_id": bind.Ref.DecoyID, "check_period": seconds(bind.CheckPeriod), "annotate": bind.Annotate,
+		"last_used_at": rfc3339(seen.LastUsedAt), "disabled": seen.Disabled, "checked_at": rfc3339(t.CheckedAt),
+	})
+	return &logical.Response{Data: data}, nil
 }
 
 // pathListBindings lists the names of a kind's bindings.
@@ -230,22 +213,14 @@ func pathListBindings(k target.Kind) *framework.Path {
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: bindings, Navigation: true,
 		},
-		Fields: pageFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Summary:   "List the " + string(k) + " bindings.",
-				Responses: listResponse("Names of bindings."),
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.listBindings(ctx, k, d)
-				}),
-			},
-		},
+		Fields:          pageFields(),
+		Operations:      lists("List the "+string(k)+" bindings.", "Names of bindings.", handleFor(k, (*backend).listBindings)),
 		HelpSynopsis:    "List the " + string(k) + " bindings.",
 		HelpDescription: "Returns names in order. `after` and `limit` page through long lists.",
 	}
 }
 
-func (b *backend) listBindings(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) listBindings(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, longestPage); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -36,34 +35,26 @@ const (
 	severityWarning = "warning" // it works, and somebody should look
 )
 
-func pathsCheck() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "check$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "check", OperationSuffix: "mount",
-		},
+func pathCheck() *framework.Path {
+	return &framework.Path{
+		Pattern:      "check$",
+		DisplayAttrs: display("check", "mount"),
 		Fields: map[string]*framework.FieldSchema{
 			"after": {Type: framework.TypeString, Description: "Continue after this binding: next from the previous answer. With it, the mount itself is not checked again."},
 			"limit": {Type: framework.TypeInt, Description: "Look at no more than this many bindings, 1 to 1000. Default: 100."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary:  "Find out what does not work, or soon will not, and the cure. Changes nothing.",
-				Callback: handle((*backend).check),
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "What was found.",
-					Fields: map[string]*framework.FieldSchema{
-						"ok":       {Type: framework.TypeBool, Required: true, Description: "No finding is an error."},
-						"findings": {Type: framework.TypeSlice, Required: true, Description: "What was found: severity (error or warning), about, finding, cure."},
-						"checked":  {Type: framework.TypeInt, Required: true, Description: "How many bindings were looked at."},
-						"next":     {Type: framework.TypeString, Required: true, Description: "The last binding looked at, if there are more: give it as after; else empty."},
-						"roles":    {Type: framework.TypeStringSlice, Required: true, Description: "The roles of the mount's identity at C1."},
-					},
-				}}},
-				// The node that acts is the one to be checked.
-				ForwardPerformanceStandby: true, ForwardPerformanceSecondary: true,
-			},
-		},
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:  "Find out what does not work, or soon will not, and the cure. Changes nothing.",
+			Callback: handle((*backend).check),
+			Responses: answer("What was found.", map[string]*framework.FieldSchema{
+				"ok":       {Type: framework.TypeBool, Required: true, Description: "No finding is an error."},
+				"findings": {Type: framework.TypeSlice, Required: true, Description: "What was found: severity (error or warning), about, finding, cure."},
+				"checked":  {Type: framework.TypeInt, Required: true, Description: "How many bindings were looked at."},
+				"next":     {Type: framework.TypeString, Required: true, Description: "The last binding looked at, if there are more: give it as after; else empty."},
+				"roles":    {Type: framework.TypeStringSlice, Required: true, Description: "The roles of the mount's identity at C1."},
+			}),
+			// The node that acts is the one to be checked.
+		})),
 		HelpSynopsis: "Find out what does not work, or soon will not, and the cure.",
 		HelpDescription: `
 Looks at the mount from the inside: its identity and when that expires, C1's clock
@@ -72,7 +63,7 @@ target at C1. Sends C1 one request per binding, within the limits in config and
 after those of callers; a mount with many bindings is checked page by page (after,
 limit). Rotates nothing.
 `,
-	}}
+	}
 }
 
 // finding is something that a person should know.
@@ -195,7 +186,7 @@ func (c *checkup) checkBindings(ctx context.Context, after string, limit int) er
 	if err != nil {
 		return err
 	}
-	for _, k := range []target.Kind{target.Connector, target.Decoy} {
+	for _, k := range bindableKinds {
 		names, err := bindingNames(ctx, c.store, k)
 		if err != nil {
 			return err

@@ -18,9 +18,9 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsConfig() []*framework.Path {
+func pathConfig() *framework.Path {
 	secret := &framework.DisplayAttributes{Sensitive: true}
-	return []*framework.Path{{
+	return &framework.Path{
 		Pattern: "config$",
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "configuration", Navigation: true,
@@ -60,56 +60,49 @@ func pathsConfig() []*framework.Path {
 			logical.CreateOperation: writeConfigOperation("Configure the C1 identity of this mount."),
 			logical.PatchOperation:  writeConfigOperation("Change the existing configuration; null sets a field to its default."),
 			logical.UpdateOperation: writeConfigOperation("Change the configuration; fields not given are kept."),
-			logical.DeleteOperation: &framework.PathOperation{
-				Summary:                     "Delete the configuration, once no binding and no pending retirement needs it.",
-				Callback:                    handle((*backend).deleteConfig),
-				Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "Deleted."}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
+			logical.DeleteOperation: forwarded(&framework.PathOperation{
+				Summary:   "Delete the configuration, once no binding and no pending retirement needs it.",
+				Callback:  handle((*backend).deleteConfig),
+				Responses: done("Deleted."),
+			}),
 		},
 		HelpSynopsis:    "Configure the C1 tenant and identity of this mount.",
 		HelpDescription: configHelp,
-	}}
-}
-
-func writeConfigOperation(summary string) *framework.PathOperation {
-	return &framework.PathOperation{
-		Summary:                     summary,
-		Callback:                    handle((*backend).writeConfig),
-		Responses:                   map[int][]framework.Response{http.StatusNoContent: {{Description: "Stored."}}},
-		ForwardPerformanceStandby:   true,
-		ForwardPerformanceSecondary: true,
 	}
 }
 
+func writeConfigOperation(summary string) *framework.PathOperation {
+	return forwarded(&framework.PathOperation{
+		Summary:   summary,
+		Callback:  handle((*backend).writeConfig),
+		Responses: done("Stored."),
+	})
+}
+
 func configResponse() map[int][]framework.Response {
-	return map[int][]framework.Response{http.StatusOK: {{
-		Description: "The configuration, without its secrets.",
-		Fields: map[string]*framework.FieldSchema{
-			"authentication":          {Type: framework.TypeString, Required: true, Description: "signed_assertion, client_secret, access_token or workload_federation."},
-			"client_id":               {Type: framework.TypeString, Required: true, Description: "C1 client ID; empty with access_token."},
-			"tenant_domain":           {Type: framework.TypeString, Required: true, Description: "As written."},
-			"url":                     {Type: framework.TypeString, Required: true, Description: "The tenant's URL in use."},
-			"ca_cert":                 {Type: framework.TypeString, Required: true, Description: "As written."},
-			"ca_cert_only":            {Type: framework.TypeBool, Required: true, Description: "Whether ca_cert alone is trusted."},
-			"identity_token_audience": {Type: framework.TypeString, Required: true, Description: "As written; empty unless Vault issues the mount's token."},
-			"identity_token_ttl":      {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
-			"requires_dpop":           {Type: framework.TypeBool, Required: true, Description: "Whether C1 accepts the credential only with DPoP proofs (RFC 9449), as far as is known."},
-			"request_timeout":         {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
-			"max_retries":             {Type: framework.TypeInt, Required: true, Description: "Retries of a call that cannot have rotated."},
-			"max_requests_per_second": {Type: framework.TypeFloat, Required: true, Description: "0 is no limit."},
-			"max_concurrent_requests": {Type: framework.TypeInt, Required: true, Description: "Maximum number of requests at the same time."},
-			"history_limit":           {Type: framework.TypeInt, Required: true, Description: "Records kept per target."},
-			"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Maximum number of scheduled rotations at the same time."},
-			"drift_check_period":      {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
-			"root_rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
-			"root_rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "The cron line."},
-			"root_grace_period":       {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
-			"identity_expires_at":     {Type: framework.TypeString, Required: true, Description: "When the mount's credential expires at C1, RFC 3339; empty if it does not, or if that is not known."},
-			"next_root_rotation":      {Type: framework.TypeString, Required: true, Description: "When the engine next replaces the mount's credential, RFC 3339; empty if it does not do so on a schedule."},
-		},
-	}}}
+	return answer("The configuration, without its secrets.", map[string]*framework.FieldSchema{
+		"authentication":          {Type: framework.TypeString, Required: true, Description: "signed_assertion, client_secret, access_token or workload_federation."},
+		"client_id":               {Type: framework.TypeString, Required: true, Description: "C1 client ID; empty with access_token."},
+		"tenant_domain":           {Type: framework.TypeString, Required: true, Description: "As written."},
+		"url":                     {Type: framework.TypeString, Required: true, Description: "The tenant's URL in use."},
+		"ca_cert":                 {Type: framework.TypeString, Required: true, Description: "As written."},
+		"ca_cert_only":            {Type: framework.TypeBool, Required: true, Description: "Whether ca_cert alone is trusted."},
+		"identity_token_audience": {Type: framework.TypeString, Required: true, Description: "As written; empty unless Vault issues the mount's token."},
+		"identity_token_ttl":      {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
+		"requires_dpop":           {Type: framework.TypeBool, Required: true, Description: "Whether C1 accepts the credential only with DPoP proofs (RFC 9449), as far as is known."},
+		"request_timeout":         {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
+		"max_retries":             {Type: framework.TypeInt, Required: true, Description: "Retries of a call that cannot have rotated."},
+		"max_requests_per_second": {Type: framework.TypeFloat, Required: true, Description: "0 is no limit."},
+		"max_concurrent_requests": {Type: framework.TypeInt, Required: true, Description: "Maximum number of requests at the same time."},
+		"history_limit":           {Type: framework.TypeInt, Required: true, Description: "Records kept per target."},
+		"rotation_workers":        {Type: framework.TypeInt, Required: true, Description: "Maximum number of scheduled rotations at the same time."},
+		"drift_check_period":      {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
+		"root_rotation_period":    {Type: framework.TypeInt64, Required: true, Description: "In seconds; 0 is never."},
+		"root_rotation_schedule":  {Type: framework.TypeString, Required: true, Description: "The cron line."},
+		"root_grace_period":       {Type: framework.TypeInt64, Required: true, Description: "In seconds."},
+		"identity_expires_at":     {Type: framework.TypeString, Required: true, Description: "When the mount's credential expires at C1, RFC 3339; empty if it does not, or if that is not known."},
+		"next_root_rotation":      {Type: framework.TypeString, Required: true, Description: "When the engine next replaces the mount's credential, RFC 3339; empty if it does not do so on a schedule."},
+	})
 }
 
 func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
@@ -281,27 +274,6 @@ func (b *backend) storeConfig(ctx context.Context, stored *config, s *session, o
 	return warnings, nil
 }
 
-// identityExpected plans a look at the identity before a config is stored that has
-// another credential: should the process die then, the look finds it.
-func (b *backend) identityExpected(ctx context.Context, cfg *config) error {
-	if cfg.identityBinding() == nil {
-		return nil
-	}
-	t, err := b.takeTurn(ctx, identityRef)
-	if err != nil {
-		return err
-	}
-	defer t.release()
-	state := t.state
-	if cfg.sameCredential(state) {
-		return nil
-	}
-	if state == nil {
-		state = newState(identityRef)
-	}
-	return t.save(ctx, state.LookPlanned(b.now().Add(time.Minute)))
-}
-
 func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
 	unlock, err := b.locks.lock(ctx, configKey)
 	if err != nil {
@@ -328,7 +300,7 @@ func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *frame
 // refuseWhileInUse keeps the tenant as long as something at C1 is still to be
 // done with its identity. It reads every target, which is rare enough.
 func (b *backend) refuseWhileInUse(ctx context.Context, what string) error {
-	for _, k := range []target.Kind{target.Connector, target.Decoy} {
+	for _, k := range bindableKinds {
 		names, err := bindingNames(ctx, b.store, k)
 		if err != nil {
 			return err

@@ -9,31 +9,23 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-var connectorLeaseEnds = []string{leaseEndRevoke, leaseEndKeep}
+func pathConnector() *framework.Path {
+	return pathBinding(target.Connector, connectorTargetFields(), &framework.Path{
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: "connector", ItemType: "Connector",
+		},
+		Fields: bindingFields(connectorTargetFields(),
+			"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
+		HelpSynopsis:    "Bind a name to a connector at C1.",
+		HelpDescription: connectorHelp,
+	})
+}
 
 func connectorTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"app_id":       {Type: framework.TypeString, Required: true, Description: "C1's ID for the app that the connector belongs to. Fixed for the binding's life."},
 		"connector_id": {Type: framework.TypeString, Required: true, Description: "C1's ID for the connector. Fixed for the binding's life."},
 		"grace_period": {Type: framework.TypeDurationSecond, Description: "With schedule: revoke the previous credential this long after a rotation, in seconds. Default, and 0: C1 decides what becomes of it."},
-	}
-}
-
-func pathsConnectors() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern: "connectors/" + anyName + "$",
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationSuffix: "connector", ItemType: "Connector",
-			},
-			Fields: bindingFields(connectorTargetFields(),
-				"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
-			ExistenceCheck:  bindingExists(target.Connector),
-			Operations:      bindingOperations(target.Connector, connectorTargetFields(), connectorLeaseEnds),
-			HelpSynopsis:    "Bind a name to a connector at C1.",
-			HelpDescription: connectorHelp,
-		},
-		pathListBindings(target.Connector),
 	}
 }
 

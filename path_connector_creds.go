@@ -9,27 +9,12 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsConnectorCreds() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "connector-creds/" + anyName + "$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationSuffix: "connector-credential",
-		},
-		Fields:          credsFields(),
-		Operations:      credsOperations(target.Connector, connectorCredsFields()),
+func pathConnectorCreds() *framework.Path {
+	return pathCreds(target.Connector, connectorCredsFields(), &framework.Path{
+		DisplayAttrs:    display("", "connector-credential"),
 		HelpSynopsis:    "Vend a connector's credential: a new one, or what is stored.",
 		HelpDescription: connectorCredsHelp,
-	}}
-}
-
-// secretConnectorCreds is the lease of a connector's credential.
-func secretConnectorCreds() *framework.Secret {
-	return &framework.Secret{
-		Type:   secretTypeConnectorCreds,
-		Fields: connectorCredsFields(),
-		Renew:  inMount((*backend).renewLease),
-		Revoke: inMount((*backend).revokeLease),
-	}
+	})
 }
 
 func connectorCredsFields() map[string]*framework.FieldSchema {

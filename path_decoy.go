@@ -9,31 +9,23 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-var decoyLeaseEnds = []string{leaseEndKeep, leaseEndRotate}
+func pathDecoy() *framework.Path {
+	return pathBinding(target.Decoy, decoyTargetFields(), &framework.Path{
+		DisplayAttrs: &framework.DisplayAttributes{
+			OperationPrefix: operationPrefix, OperationSuffix: "decoy", ItemType: "Decoy",
+		},
+		Fields: bindingFields(decoyTargetFields(),
+			"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
+		HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
+		HelpDescription: decoyHelp,
+	})
+}
 
 func decoyTargetFields() map[string]*framework.FieldSchema {
 	return map[string]*framework.FieldSchema{
 		"decoy_id":     {Type: framework.TypeString, Required: true, Description: "C1's ID for the decoy. Fixed for the binding's life."},
 		"check_period": {Type: framework.TypeDurationSecond, Description: "How often the engine asks C1 whether the decoy was used, disabled, deleted or rotated without this mount, 1m to a year. Default, and 0: the mount's drift_check_period."},
 		"annotate":     {Type: framework.TypeBool, Description: "Write the placement of each vend to the decoy's annotations at C1, so that the finding itself says where the copy was. Default: no."},
-	}
-}
-
-func pathsDecoys() []*framework.Path {
-	return []*framework.Path{
-		{
-			Pattern: "decoys/" + anyName + "$",
-			DisplayAttrs: &framework.DisplayAttributes{
-				OperationPrefix: operationPrefix, OperationSuffix: "decoy", ItemType: "Decoy",
-			},
-			Fields: bindingFields(decoyTargetFields(),
-				"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
-			ExistenceCheck:  bindingExists(target.Decoy),
-			Operations:      bindingOperations(target.Decoy, decoyTargetFields(), decoyLeaseEnds),
-			HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
-			HelpDescription: decoyHelp,
-		},
-		pathListBindings(target.Decoy),
 	}
 }
 

@@ -9,27 +9,12 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsDecoyCreds() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "decoy-creds/" + anyName + "$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationSuffix: "decoy-material",
-		},
-		Fields:          credsFields(),
-		Operations:      credsOperations(target.Decoy, decoyCredsFields()),
+func pathDecoyCreds() *framework.Path {
+	return pathCreds(target.Decoy, decoyCredsFields(), &framework.Path{
+		DisplayAttrs:    display("", "decoy-material"),
 		HelpSynopsis:    "Vend a decoy's material: new bait, or what is stored.",
 		HelpDescription: decoyCredsHelp,
-	}}
-}
-
-// secretDecoyCreds is the lease of a decoy's material.
-func secretDecoyCreds() *framework.Secret {
-	return &framework.Secret{
-		Type:   secretTypeDecoyCreds,
-		Fields: decoyCredsFields(),
-		Renew:  inMount((*backend).renewLease),
-		Revoke: inMount((*backend).revokeLease),
-	}
+	})
 }
 
 func decoyCredsFields() map[string]*framework.FieldSchema {

@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,35 +12,22 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsHistory() []*framework.Path {
-	return []*framework.Path{pathHistory(target.Connector), pathHistory(target.Decoy)}
-}
-
 func pathHistory(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
-		Pattern: bindings + "/" + anyName + "/history$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationSuffix: string(k) + "-history",
-		},
+		Pattern:      bindings + "/" + anyName + "/history$",
+		DisplayAttrs: display("", string(k)+"-history"),
 		Fields: map[string]*framework.FieldSchema{
 			"name":  nameField(),
 			"limit": {Type: framework.TypeInt, Query: true, Description: "Return at most this many records. Default: all."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Summary: "Read the rotation records of a " + string(k) + " binding, newest first.",
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.readHistory(ctx, k, d)
-				}),
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The records, newest first. `issued` means that the engine answered: nobody can know whether the answer arrived.",
-					Fields: map[string]*framework.FieldSchema{
-						"records": {Type: framework.TypeSlice, Required: true, Description: "One object per attempt to rotate: the fields of lookup's answer that concern the attempt."},
-					},
-				}}},
-			},
-		},
+		Operations: only(logical.ReadOperation, &framework.PathOperation{
+			Summary:  "Read the rotation records of a " + string(k) + " binding, newest first.",
+			Callback: handleFor(k, (*backend).readHistory),
+			Responses: answer("The records, newest first. `issued` means that the engine answered: nobody can know whether the answer arrived.", map[string]*framework.FieldSchema{
+				"records": {Type: framework.TypeSlice, Required: true, Description: "One object per attempt to rotate: the fields of lookup's answer that concern the attempt."},
+			}),
+		}),
 		HelpSynopsis: "Who rotated this binding's target, when, why and with which outcome.",
 		HelpDescription: `
 Newest first: at most history_limit records of what was handed out (see config),
@@ -54,9 +40,9 @@ the fingerprint is the SHA-256 that C1's findings name.
 	}
 }
 
-func (b *backend) readHistory(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) readHistory(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	limit := 0
-	if err := setInt(d, "limit", &limit, 1, 1_000_000); err != nil {
+	if err := setInt(d, "limit", &limit, 1, longestPage); err != nil {
 		return nil, err
 	}
 	name := d.Get("name").(string)

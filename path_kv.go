@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -14,70 +13,60 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// pathsKV show scheduled bindings in the form of KV version 2. Reads carry no
-// forwarding flag: any node can answer them.
-func pathsKV() []*framework.Path {
-	paths := []*framework.Path{pathKVFolders()}
-	for _, k := range []target.Kind{target.Connector, target.Decoy} {
-		paths = append(paths, pathKVData(k), pathKVMetadata(k), pathKVList(k))
-	}
-	return paths
-}
+// Reads through the KV API carry no forwarding flag: any node can answer them.
 
 func pathKVData(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvData + creds + "/" + anyName + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "kv-" + string(k) + "-secret"},
+		DisplayAttrs: display("", "kv-"+string(k)+"-secret"),
 		Fields: map[string]*framework.FieldSchema{
 			"name":    nameField(),
 			"version": {Type: framework.TypeInt, Query: true, Description: "The version to read. Only the current one is kept. Default, and 0: the current one."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Summary: "Read a scheduled " + string(k) + "'s stored material in the form of KV version 2. Rotates nothing.",
-				Responses: map[int][]framework.Response{
-					http.StatusOK: {{Description: "The stored material, which no lease ends.", Fields: map[string]*framework.FieldSchema{
-						"data":     {Type: framework.TypeMap, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "The material's fields that are text, or those that the binding's keys name."},
-						"metadata": {Type: framework.TypeMap, Required: true, Description: "created_time, custom_metadata (the binding's metadata), deletion_time, destroyed and version."},
-					}}},
-				},
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
-						if v := d.Get("version").(int); v > 0 && v != t.Version {
-							return nil, nil // as KV answers for a version that is not there
-						}
-						b.hurryIfPlannedTooFar(bind, t)
-						return kvSecret(bind, t)
-					})
-				}),
-			},
-		},
+		Operations: only(logical.ReadOperation, &framework.PathOperation{
+			Summary:  "Read a scheduled " + string(k) + "'s stored material in the form of KV version 2. Rotates nothing.",
+			Callback: handleFor(k, (*backend).readKVData),
+			Responses: answer("The stored material, which no lease ends.", map[string]*framework.FieldSchema{
+				"data":     {Type: framework.TypeMap, Required: true, DisplayAttrs: &framework.DisplayAttributes{Sensitive: true}, Description: "The material's fields that are text, or those that the binding's keys name."},
+				"metadata": {Type: framework.TypeMap, Required: true, Description: "created_time, custom_metadata (the binding's metadata), deletion_time, destroyed and version."},
+			}),
+		}),
 		HelpSynopsis:    "Read a scheduled " + string(k) + "'s stored material through the KV API, version 2.",
 		HelpDescription: kvHelp,
 	}
+}
+
+func (b *backend) readKVData(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
+		if v := d.Get("version").(int); v > 0 && v != t.Version {
+			return nil, nil // as KV answers for a version that is not there
+		}
+		b.hurryIfPlannedTooFar(bind, t)
+		return kvSecret(bind, t)
+	})
 }
 
 func pathKVMetadata(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvMetadata + creds + "/" + anyName + "$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "kv-" + string(k) + "-metadata"},
+		DisplayAttrs: display("", "kv-"+string(k)+"-metadata"),
 		Fields:       map[string]*framework.FieldSchema{"name": nameField()},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Summary:   "Read the KV version 2 metadata of a scheduled " + string(k) + ". No secret.",
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The one version that is kept.", Fields: kvMetadataFields()}}},
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
-						return kvSecretMetadata(bind, t), nil
-					})
-				}),
-			},
-		},
+		Operations: only(logical.ReadOperation, &framework.PathOperation{
+			Summary:   "Read the KV version 2 metadata of a scheduled " + string(k) + ". No secret.",
+			Responses: answer("The one version that is kept.", kvMetadataFields()),
+			Callback:  handleFor(k, (*backend).readKVMetadata),
+		}),
 		HelpSynopsis:    "Read a scheduled " + string(k) + "'s metadata through the KV API, version 2.",
 		HelpDescription: kvHelp,
 	}
+}
+
+func (b *backend) readKVMetadata(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
+	return b.readKV(ctx, req, d, k, func(bind *binding, t *target.State) (*logical.Response, error) {
+		return kvSecretMetadata(bind, t), nil
+	})
 }
 
 func kvMetadataFields() map[string]*framework.FieldSchema {
@@ -98,17 +87,10 @@ func pathKVList(k target.Kind) *framework.Path {
 	_, creds := pathsOf(k)
 	return &framework.Path{
 		Pattern:      kvMetadata + creds + "/?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "kv-" + string(k) + "-secrets"},
+		DisplayAttrs: display("", "kv-"+string(k)+"-secrets"),
 		Fields:       pageFields(),
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Summary:   "List the " + string(k) + " bindings that the KV API shows: those with rotate_on=schedule.",
-				Responses: listResponse("Names of scheduled bindings."),
-				Callback: handle(func(b *backend, ctx context.Context, _ *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.listKV(ctx, k, d)
-				}),
-			},
-		},
+		Operations: lists("List the "+string(k)+" bindings that the KV API shows: those with rotate_on=schedule.",
+			"Names of scheduled bindings.", handleFor(k, (*backend).listKV)),
 		HelpSynopsis:    "List the " + string(k) + " bindings that the KV API shows.",
 		HelpDescription: "Returns the names of those with rotate_on=schedule, in order. `after` and `limit` page through long lists.",
 	}
@@ -117,16 +99,11 @@ func pathKVList(k target.Kind) *framework.Path {
 func pathKVFolders() *framework.Path {
 	return &framework.Path{
 		Pattern:      kvMetadata + "?$",
-		DisplayAttrs: &framework.DisplayAttributes{OperationPrefix: operationPrefix, OperationSuffix: "kv-folders"},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ListOperation: &framework.PathOperation{
-				Summary:   "List the folders that the KV API shows.",
-				Responses: listResponse("connector-creds/ and decoy-creds/."),
-				Callback: handle(func(*backend, context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
-					return logical.ListResponse([]string{"connector-creds/", "decoy-creds/"}), nil
-				}),
-			},
-		},
+		DisplayAttrs: display("", "kv-folders"),
+		Operations: lists("List the folders that the KV API shows.", "connector-creds/ and decoy-creds/.",
+			handle(func(*backend, context.Context, *logical.Request, *framework.FieldData) (*logical.Response, error) {
+				return logical.ListResponse([]string{"connector-creds/", "decoy-creds/"}), nil
+			})),
 		HelpSynopsis:    "List the folders that the KV API shows.",
 		HelpDescription: kvHelp,
 	}
@@ -137,11 +114,9 @@ func pathKVFolders() *framework.Path {
 func (b *backend) readKV(ctx context.Context, req *logical.Request, d *framework.FieldData, k target.Kind,
 	answer func(*binding, *target.State) (*logical.Response, error),
 ) (*logical.Response, error) {
-	name := d.Get("name").(string)
-	bind, t, err := b.scheduledMaterial(ctx, k, name)
-	wrapped := bind != nil && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
+	bind, t, err := b.scheduledMaterial(ctx, k, d.Get("name").(string))
 	switch {
-	case !b.WriteSafeReplicationState() && (err != nil || bind == nil || wrapped):
+	case !b.WriteSafeReplicationState() && (err != nil || bind == nil || bind.wraps(req)):
 		return nil, logical.ErrReadOnly // bare: Vault and OpenBao then forward it
 	case err != nil || bind == nil:
 		return nil, err
@@ -162,19 +137,13 @@ func (b *backend) scheduledMaterial(ctx context.Context, k target.Kind, name str
 		return nil, nil, refuse("%s/%s has rotate_on=%s, so there is nothing stored to show, and a read through the KV API never rotates: bind it with rotate_on=schedule, or use %s/%s",
 			bindings, name, bind.RotateOn, creds, name)
 	}
-	t, err := readState(ctx, b.store, bind.Ref)
-	if err != nil {
-		return nil, nil, err
-	}
-	if t == nil || !t.HasMaterial() {
-		return nil, nil, refuseUnrotated(b.now(), t, k, name)
-	}
-	return bind, t, nil
+	t, err := b.storedMaterial(ctx, bind, name)
+	return bind, t, err
 }
 
 // listKV lists the scheduled bindings. One that cannot be read is left out, so that it
 // does not hide the others; status tells of it.
-func (b *backend) listKV(ctx context.Context, k target.Kind, d *framework.FieldData) (*logical.Response, error) {
+func (b *backend) listKV(ctx context.Context, _ *logical.Request, d *framework.FieldData, k target.Kind) (*logical.Response, error) {
 	limit := 0
 	if err := setInt(d, "limit", &limit, 1, longestPage); err != nil {
 		return nil, err

@@ -28,12 +28,10 @@ const mostMatches = 100
 // lookupKeys are what an incident may start with; a call names exactly one.
 var lookupKeys = []string{"fingerprint_sha256", "fingerprint_prefix", "decoy_id", "client_id", "credential_id"}
 
-func pathsLookup() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "lookup$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "look-up", OperationSuffix: "record",
-		},
+func pathLookup() *framework.Path {
+	return &framework.Path{
+		Pattern:      "lookup$",
+		DisplayAttrs: display("look-up", "record"),
 		Fields: map[string]*framework.FieldSchema{
 			"fingerprint_sha256": {Type: framework.TypeString, Description: "The whole hex SHA-256 of the secret, 64 digits."},
 			"fingerprint_prefix": {Type: framework.TypeString, Description: "Its first 12 digits or more, as a finding shows them of a secret that was found published."},
@@ -42,13 +40,11 @@ func pathsLookup() []*framework.Path {
 			"credential_id":      {Type: framework.TypeString, Description: "C1's ID for a connector's credential."},
 			"at":                 {Type: framework.TypeString, Description: "With decoy_id or client_id: when it was used, RFC 3339, for the record that was current then. Default: now."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary:   "Find out whose copy a secret was.",
-				Callback:  handle((*backend).lookUp),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The record of the rotation that vended it, and what is planted still.", Fields: lookupFields()}}},
-			},
-		},
+		Operations: only(logical.UpdateOperation, &framework.PathOperation{
+			Summary:   "Find out whose copy a secret was.",
+			Callback:  handle((*backend).lookUp),
+			Responses: answer("The record of the rotation that vended it, and what is planted still.", lookupFields()),
+		}),
 		HelpSynopsis: "Find out whose copy a secret was.",
 		HelpDescription: `
 For the moment when a finding fires: give exactly one of
@@ -59,7 +55,7 @@ of a used decoy names the decoy: the answer then holds the record that was curre
 
 It changes nothing. Give it to incident responders only.
 `,
-	}}
+	}
 }
 
 func lookupFields() map[string]*framework.FieldSchema {
@@ -110,18 +106,20 @@ func (b *backend) lookUp(ctx context.Context, _ *logical.Request, d *framework.F
 	if err != nil {
 		return nil, err
 	}
-	find := map[string]func() (*target.State, *target.Record, error){
-		"fingerprint_sha256": func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, fingerprintKey(value)) },
-		"credential_id":      func() (*target.State, *target.Record, error) { return followIndex(ctx, b.store, credentialKey(value)) },
-		"client_id":          func() (*target.State, *target.Record, error) { return recordOfClient(ctx, b.store, value, at) },
-		"decoy_id": func() (*target.State, *target.Record, error) {
-			return recordOfDecoy(ctx, b.store, target.Ref{Kind: target.Decoy, DecoyID: value}, at)
-		},
-	}[key]
-	if find == nil {
+	var t *target.State
+	var rec *target.Record
+	switch key {
+	case "fingerprint_prefix":
 		return lookUpPrefix(ctx, b.store, value)
+	case "fingerprint_sha256":
+		t, rec, err = followIndex(ctx, b.store, fingerprintKey(value))
+	case "credential_id":
+		t, rec, err = followIndex(ctx, b.store, credentialKey(value))
+	case "client_id":
+		t, rec, err = recordOfClient(ctx, b.store, value, at)
+	case "decoy_id":
+		t, rec, err = recordOfDecoy(ctx, b.store, target.Ref{Kind: target.Decoy, DecoyID: value}, at)
 	}
-	t, rec, err := find()
 	if errors.Is(err, errNoRecord) {
 		return nil, noRecord(key, t, at)
 	}

@@ -18,24 +18,20 @@ import (
 // breakerStates are the states that Health tells.
 var breakerStates = []string{"closed", "half-open", "open"}
 
-func pathsMetrics() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "metrics$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationSuffix: "metrics",
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Summary:  "Read the mount's figures in Prometheus' text format.",
-				Callback: handle((*backend).readMetrics),
-				// The counters are in the memory of the node that acts.
-				ForwardPerformanceStandby: true,
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "The figures, as text and not as JSON.",
-					MediaType:   "text/plain",
-				}}},
-			},
-		},
+func pathMetrics() *framework.Path {
+	return &framework.Path{
+		Pattern:      "metrics$",
+		DisplayAttrs: display("", "metrics"),
+		Operations: only(logical.ReadOperation, &framework.PathOperation{
+			Summary:  "Read the mount's figures in Prometheus' text format.",
+			Callback: handle((*backend).readMetrics),
+			// The counters are in the memory of the node that acts.
+			ForwardPerformanceStandby: true,
+			Responses: map[int][]framework.Response{http.StatusOK: {{
+				Description: "The figures, as text and not as JSON.",
+				MediaType:   "text/plain",
+			}}},
+		}),
 		HelpSynopsis: "The mount's figures in Prometheus' text format.",
 		HelpDescription: `
 What status says in numbers, what C1 answers, and what became of rotations, for
@@ -44,7 +40,7 @@ the active process, and start again at zero with the next one. Nothing here name
 a binding, a target or a credential. Costs what status costs. To look at it by
 hand: vault read -format=raw c1/metrics. See docs/monitoring.md and examples/monitoring.
 `,
-	}}
+	}
 }
 
 func (b *backend) readMetrics(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

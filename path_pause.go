@@ -6,7 +6,6 @@ package c1
 import (
 	"cmp"
 	"context"
-	"net/http"
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -15,40 +14,25 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsPause() []*framework.Path {
-	return []*framework.Path{
-		pathPause(target.Connector), pathResume(target.Connector),
-		pathPause(target.Decoy), pathResume(target.Decoy),
-	}
-}
-
 func pathPause(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
-		Pattern: bindings + "/" + anyName + "/pause$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "pause", OperationSuffix: string(k),
-		},
+		Pattern:      bindings + "/" + anyName + "/pause$",
+		DisplayAttrs: display("pause", string(k)),
 		Fields: map[string]*framework.FieldSchema{
 			"name":   nameField(),
 			"reason": {Type: framework.TypeString, Required: true, Description: "Why, in your words: the binding's read, status and readers' warnings show it."},
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary: "Pause the scheduled rotations of a " + string(k) + " until it is resumed.",
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.pause(ctx, req, d, k)
-				}),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "The pause as it is kept.", Fields: map[string]*framework.FieldSchema{
-					"paused":        {Type: framework.TypeBool, Required: true, Description: "true."},
-					"paused_reason": {Type: framework.TypeString, Required: true, Description: "Why."},
-					"paused_by":     {Type: framework.TypeString, Required: true, Description: "Who: the token's display name, or the entity's ID where it has none."},
-					"paused_at":     {Type: framework.TypeString, Required: true, Description: "When, RFC 3339."},
-				}}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:  "Pause the scheduled rotations of a " + string(k) + " until it is resumed.",
+			Callback: handleFor(k, (*backend).pause),
+			Responses: answer("The pause as it is kept.", map[string]*framework.FieldSchema{
+				"paused":        {Type: framework.TypeBool, Required: true, Description: "true."},
+				"paused_reason": {Type: framework.TypeString, Required: true, Description: "Why."},
+				"paused_by":     {Type: framework.TypeString, Required: true, Description: "Who: the token's display name, or the entity's ID where it has none."},
+				"paused_at":     {Type: framework.TypeString, Required: true, Description: "When, RFC 3339."},
+			}),
+		})),
 		HelpSynopsis: "Pause the scheduled rotations of a binding.",
 		HelpDescription: `
 Until …/resume is written, the engine does not rotate this binding by itself, not
@@ -63,24 +47,16 @@ waits for a rotation that is under way. Pausing again replaces the reason.
 func pathResume(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
 	return &framework.Path{
-		Pattern: bindings + "/" + anyName + "/resume$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "resume", OperationSuffix: string(k),
-		},
-		Fields: map[string]*framework.FieldSchema{"name": nameField()},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary: "Resume the scheduled rotations of a paused " + string(k) + ".",
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.resume(ctx, req, d, k)
-				}),
-				Responses: map[int][]framework.Response{http.StatusOK: {{Description: "When the engine rotates next.", Fields: map[string]*framework.FieldSchema{
-					"next_rotation": {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; in the past if it is due at once, empty when only callers rotate."},
-				}}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
+		Pattern:      bindings + "/" + anyName + "/resume$",
+		DisplayAttrs: display("resume", string(k)),
+		Fields:       map[string]*framework.FieldSchema{"name": nameField()},
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:  "Resume the scheduled rotations of a paused " + string(k) + ".",
+			Callback: handleFor(k, (*backend).resume),
+			Responses: answer("When the engine rotates next.", map[string]*framework.FieldSchema{
+				"next_rotation": {Type: framework.TypeString, Required: true, Description: "Time of the next rotation, RFC 3339; in the past if it is due at once, empty when only callers rotate."},
+			}),
+		})),
 		HelpSynopsis: "Resume the scheduled rotations of a paused binding.",
 		HelpDescription: `
 The engine rotates within seconds if a rotation became due meanwhile: a scheduled

@@ -5,17 +5,12 @@ package c1
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
-
-func pathsRotate() []*framework.Path {
-	return []*framework.Path{pathRotate(target.Connector), pathRotate(target.Decoy)}
-}
 
 func pathRotate(k target.Kind) *framework.Path {
 	bindings, _ := pathsOf(k)
@@ -30,25 +25,17 @@ func pathRotate(k target.Kind) *framework.Path {
 		fields["credential_id"] = &framework.FieldSchema{Type: framework.TypeString, Required: true, Description: "C1's ID for the new credential."}
 	}
 	return &framework.Path{
-		Pattern: bindings + "/" + anyName + "/rotate$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: string(k),
-		},
+		Pattern:      bindings + "/" + anyName + "/rotate$",
+		DisplayAttrs: display("rotate", string(k)),
 		Fields: map[string]*framework.FieldSchema{
 			"name":      nameField(),
 			"placement": placementField(),
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary: "Rotate a scheduled " + string(k) + " now, without seeing the material.",
-				Callback: handle(func(b *backend, ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-					return b.rotateUnseen(ctx, req, d, k)
-				}),
-				Responses:                   map[int][]framework.Response{http.StatusOK: {{Description: "What was rotated, without the material.", Fields: fields}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:   "Rotate a scheduled " + string(k) + " now, without seeing the material.",
+			Callback:  handleFor(k, (*backend).rotateUnseen),
+			Responses: answer("What was rotated, without the material.", fields),
+		})),
 		HelpSynopsis: "Rotate a scheduled binding now, without seeing the material.",
 		HelpDescription: `
 IRREVERSIBLE, for operators: rotates a binding with rotate_on=schedule at C1 and

@@ -5,7 +5,6 @@ package c1
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/hashicorp/vault/sdk/framework"
 	"github.com/hashicorp/vault/sdk/logical"
@@ -13,35 +12,26 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-func pathsRotateRoot() []*framework.Path {
-	return []*framework.Path{{
-		Pattern: "config/rotate-root$",
-		DisplayAttrs: &framework.DisplayAttributes{
-			OperationPrefix: operationPrefix, OperationVerb: "rotate", OperationSuffix: "root-credential",
-		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.UpdateOperation: &framework.PathOperation{
-				Summary:  "Replace the mount's own credential at C1. Its secret is shown to nobody.",
-				Callback: handle((*backend).rotateRoot),
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "Replaced: the new credential is stored and in use.",
-					Fields: map[string]*framework.FieldSchema{
-						"version":          {Type: framework.TypeInt, Required: true, Description: "How many credentials this mount has had."},
-						"client_id":        {Type: framework.TypeString, Required: true, Description: "Client ID of the new credential."},
-						"credential_id":    {Type: framework.TypeString, Required: true, Description: "C1's ID for the new credential."},
-						"expires_at":       {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty if it does not."},
-						"next_rotation":    {Type: framework.TypeString, Required: true, Description: "When the engine next replaces it, RFC 3339; empty without root_rotation_period and root_rotation_schedule."},
-						"previous_ends_at": {Type: framework.TypeString, Required: true, Description: "When the previous credential is ended at C1, RFC 3339; empty if it has ended."},
-						"shared":           {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
-					},
-				}}},
-				ForwardPerformanceStandby:   true,
-				ForwardPerformanceSecondary: true,
-			},
-		},
+func pathRotateRoot() *framework.Path {
+	return &framework.Path{
+		Pattern:      "config/rotate-root$",
+		DisplayAttrs: display("rotate", "root-credential"),
+		Operations: only(logical.UpdateOperation, forwarded(&framework.PathOperation{
+			Summary:  "Replace the mount's own credential at C1. Its secret is shown to nobody.",
+			Callback: handle((*backend).rotateRoot),
+			Responses: answer("Replaced: the new credential is stored and in use.", map[string]*framework.FieldSchema{
+				"version":          {Type: framework.TypeInt, Required: true, Description: "How many credentials this mount has had."},
+				"client_id":        {Type: framework.TypeString, Required: true, Description: "Client ID of the new credential."},
+				"credential_id":    {Type: framework.TypeString, Required: true, Description: "C1's ID for the new credential."},
+				"expires_at":       {Type: framework.TypeString, Required: true, Description: "When it expires at C1, RFC 3339; empty if it does not."},
+				"next_rotation":    {Type: framework.TypeString, Required: true, Description: "When the engine next replaces it, RFC 3339; empty without root_rotation_period and root_rotation_schedule."},
+				"previous_ends_at": {Type: framework.TypeString, Required: true, Description: "When the previous credential is ended at C1, RFC 3339; empty if it has ended."},
+				"shared":           {Type: framework.TypeBool, Required: true, Description: "Whether somebody else had begun the rotation."},
+			}),
+		})),
 		HelpSynopsis:    "Replace the mount's own credential at C1.",
 		HelpDescription: rotateRootHelp,
-	}}
+	}
 }
 
 func (b *backend) rotateRoot(ctx context.Context, req *logical.Request, _ *framework.FieldData) (*logical.Response, error) {

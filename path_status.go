@@ -6,7 +6,6 @@ package c1
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
@@ -21,31 +20,26 @@ import (
 // maxListed bounds how many targets status describes per reason.
 const maxListed = 100
 
-func pathsStatus() []*framework.Path {
-	return []*framework.Path{{
+func pathStatus() *framework.Path {
+	return &framework.Path{
 		Pattern: "status$",
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "status", Navigation: true,
 		},
-		Operations: map[logical.Operation]framework.OperationHandler{
-			logical.ReadOperation: &framework.PathOperation{
-				Summary:  "Read the health of the mount and what needs attention.",
-				Callback: handle((*backend).readStatus),
-				// The connection's state is in the memory of the node that acts.
-				ForwardPerformanceStandby: true,
-				Responses: map[int][]framework.Response{http.StatusOK: {{
-					Description: "Health, counts, and what needs attention.",
-					Fields:      statusFields(),
-				}}},
-			},
-		},
+		Operations: only(logical.ReadOperation, &framework.PathOperation{
+			Summary:  "Read the health of the mount and what needs attention.",
+			Callback: handle((*backend).readStatus),
+			// The connection's state is in the memory of the node that acts.
+			ForwardPerformanceStandby: true,
+			Responses:                 answer("Health, counts, and what needs attention.", statusFields()),
+		}),
 		HelpSynopsis: "Health, counts, and what needs attention.",
 		HelpDescription: `
 The cost of a read grows with what is wrong, not with what exists. See
 docs/monitoring.md for what each reason means and what to do. A node that has not
 called C1 since it started shows no connection yet.
 `,
-	}}
+	}
 }
 
 // statusFields are those of an answer.

@@ -603,5 +603,5 @@ func limits(workers int, perSecond float64, driftCheck time.Duration) config {
 	for c1api.BackgroundRequests(cfg.MaxConcurrentRequests) < workers {
 		cfg.MaxConcurrentRequests++
 	}
-	return cfg
+	return *cfg
 }

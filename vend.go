@@ -6,9 +6,9 @@ package c1
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -25,12 +25,11 @@ func (b *backend) vend(ctx context.Context, req *logical.Request, d *framework.F
 	writable := b.WriteSafeReplicationState()
 	bind, err := b.bindingToVend(ctx, k, name, reason)
 	plainRead := err == nil && bind.scheduled() && reason == target.ReasonRead
-	wrapped := plainRead && (bind.WrapTTL > 0 || req.WrapInfo != nil) // makes a token, so it writes
 	switch {
 	case plainRead && writable:
 		return b.vendStored(ctx, bind, name)
 	case !writable:
-		if plainRead && !wrapped {
+		if plainRead && !bind.wraps(req) {
 			// What fails here may be there on the active node: stored a moment ago, or by
 			// a newer version of the plugin than this node runs.
 			if resp, err := b.vendStored(ctx, bind, name); err == nil {
@@ -89,14 +88,12 @@ func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, re
 
 // bindingToVend reads the binding and refuses what its rotate_on does not allow.
 func (b *backend) bindingToVend(ctx context.Context, k target.Kind, name, reason string) (*binding, error) {
-	bind, err := readBinding(ctx, b.store, k, name)
+	bind, err := b.existingBinding(ctx, k, name)
 	if err != nil {
 		return nil, err
 	}
 	bindings, creds := pathsOf(k)
 	switch {
-	case bind == nil:
-		return nil, refuse("no %s is bound as %q: write %s/%s first", k, name, bindings, name)
 	case reason == target.ReasonRead && bind.RotateOn == rotateOnWrite:
 		return nil, refuse("%s/%s has rotate_on=write, so a read changes and returns nothing: write %s/%s to rotate", bindings, name, creds, name)
 	case reason == target.ReasonRotate && !bind.scheduled():
@@ -107,25 +104,20 @@ func (b *backend) bindingToVend(ctx context.Context, k target.Kind, name, reason
 }
 
 // vended answers with the material and its lease.
-func (b *backend) vended(bind *binding, t *target.State, m *material, l leaseTimes) (*logical.Response, error) {
+func (b *backend) vended(bind *binding, t *target.State, m *material, times leaseTimes) (*logical.Response, error) {
+	l := &lease{
+		Ref: t.Ref, Tenant: t.Tenant, Version: t.Version, CredentialID: m.CredentialID, OnLeaseEnd: bind.OnLeaseEnd,
+		TTL: seconds(times.ttl), MaxTTL: seconds(times.maxTTL), ExpiresAt: b.now().Add(times.ttl),
+	}
+	internal, err := l.internalData()
+	if err != nil {
+		return nil, err
+	}
 	data := maps.Clone(m.Data)
 	data["version"] = t.Version
-	resp := &logical.Response{Data: data}
-	for _, warning := range l.warnings {
-		resp.AddWarning(warning)
-	}
-	for _, warning := range m.Warnings {
-		resp.AddWarning(warning)
-	}
-	if bind.WrapTTL > 0 {
-		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
-	}
-	secret := b.Secret(secretTypeConnectorCreds)
-	if t.Ref.Kind == target.Decoy {
-		secret = b.Secret(secretTypeDecoyCreds)
-	}
-	return attachLease(secret, resp, &lease{
-		Ref: t.Ref, Tenant: t.Tenant, Version: t.Version, CredentialID: m.CredentialID, OnLeaseEnd: bind.OnLeaseEnd,
-		TTL: seconds(l.ttl), MaxTTL: seconds(l.maxTTL), ExpiresAt: b.now().Add(l.ttl),
-	}, l)
+	resp := b.Secret(secretTypes[t.Ref.Kind]).Response(data, internal)
+	resp.Secret.TTL, resp.Secret.MaxTTL = times.ttl, times.maxTTL
+	resp.Warnings = slices.Concat(times.warnings, m.Warnings)
+	resp.WrapInfo = bind.wrapInfo()
+	return resp, nil
 }

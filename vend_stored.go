@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/framework"
-	"github.com/hashicorp/vault/sdk/helper/wrapping"
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -26,21 +25,6 @@ func storedFields() map[string]*framework.FieldSchema {
 		"ttl":                 {Type: framework.TypeInt64, Description: "With rotate_on=schedule: seconds until the next rotation, at most refresh_interval, after which to read again; always more than 0."},
 		"last_vault_rotation": {Type: framework.TypeString, Description: "With rotate_on=schedule: time of the rotation that made this, RFC 3339."},
 	}
-}
-
-// HandleRequest answers what this node remembers without a single call back to
-// Vault. Everything else goes the framework's way, on storage that remembers.
-func (b *backend) HandleRequest(ctx context.Context, req *logical.Request) (*logical.Response, error) {
-	if resp := b.vendRemembered(req); resp != nil {
-		return resp, nil
-	}
-	if err := refuseKVWrite(req); err != nil { // before its fields are looked at: they are KV's
-		return logical.ErrorResponse(err.Error()), nil
-	}
-	if err := b.checkInput(req); err != nil {
-		return logical.ErrorResponse(err.Error()), nil
-	}
-	return b.Backend.HandleRequest(b.in(ctx), req)
 }
 
 // vendRemembered answers a read of a scheduled binding, plain or by the KV API, as
@@ -88,15 +72,21 @@ func (b *backend) hurryIfPlannedTooFar(bind *binding, t *target.State) {
 // vendStored answers a read of a scheduled binding. It takes no lock, writes
 // nothing and never asks C1.
 func (b *backend) vendStored(ctx context.Context, bind *binding, name string) (*logical.Response, error) {
-	t, err := readState(ctx, b.store, bind.Ref)
+	t, err := b.storedMaterial(ctx, bind, name)
 	if err != nil {
 		return nil, err
 	}
-	if t == nil || !t.HasMaterial() {
-		return nil, refuseUnrotated(b.now(), t, bind.Ref.Kind, name)
-	}
 	b.hurryIfPlannedTooFar(bind, t)
 	return storedResponse(bind, t, b.now()), nil
+}
+
+// storedMaterial reads the state that holds a scheduled binding's material, or refuses.
+func (b *backend) storedMaterial(ctx context.Context, bind *binding, name string) (*target.State, error) {
+	t, err := readState(ctx, b.store, bind.Ref)
+	if err == nil && (t == nil || !t.HasMaterial()) {
+		return nil, refuseUnrotated(b.now(), t, bind.Ref.Kind, name)
+	}
+	return t, err
 }
 
 // refuseUnrotated says why there is nothing to read yet, and the way out.
@@ -124,7 +114,7 @@ func storedResponse(bind *binding, t *target.State, now time.Time) *logical.Resp
 		"ttl":                 ttl,
 		"last_vault_rotation": rfc3339(t.Current.RotatedAt),
 	})
-	resp := &logical.Response{Data: data}
+	resp := &logical.Response{Data: data, WrapInfo: bind.wrapInfo()}
 	if overdue {
 		resp.AddWarning(fmt.Sprintf("the rotation due at %s has not succeeded yet: read again in %d s", rfc3339(t.NextRotation), ttl))
 	}
@@ -133,11 +123,6 @@ func storedResponse(bind *binding, t *target.State, now time.Time) *logical.Resp
 	}
 	problems := t.Problems()
 	delete(problems, target.AttentionRetiring) // of no interest to readers
-	for _, problem := range target.ListProblems(problems) {
-		resp.AddWarning(problem)
-	}
-	if bind.WrapTTL > 0 {
-		resp.WrapInfo = &wrapping.ResponseWrapInfo{TTL: bind.WrapTTL}
-	}
+	resp.Warnings = append(resp.Warnings, target.ListProblems(problems)...)
 	return resp
 }

@@ -8,12 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 )
 
 const (
-	// useFederation is the use of the client IDs of federation trusts, which have
+	// UseFederation is the use of the client IDs of federation trusts, which have
 	// no secret: an identity provider's token is exchanged for one of C1's.
-	useFederation = "wfe"
+	UseFederation = "wfe"
 
 	exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
 	jwtTokenType  = "urn:ietf:params:oauth:token-type:jwt"
@@ -47,6 +51,38 @@ func checkIdentityToken(token string) error {
 		return fmt.Errorf("the one given is empty, longer than %d characters or holds characters that no JWT has", maxSecretLength)
 	case findSecret(token) != nothingSecret:
 		return errors.New("the one given holds a client secret or a private key, which must not be sent")
+	default:
+		return nil
+	}
+}
+
+// signatures are those that an issuer of JWTs can use with keys that it publishes.
+var signatures = []jose.SignatureAlgorithm{
+	jose.EdDSA, jose.ES256, jose.ES384, jose.ES512, jose.RS256, jose.RS384, jose.RS512, jose.PS256, jose.PS384, jose.PS512,
+}
+
+// IdentityTokenFits says why C1 will refuse an identity token, as far as that can be known
+// without the issuer's key, or why it must not be shown to this tenant: it is meant for
+// somebody else. The error repeats none of it, and reads on after what the token is called.
+func IdentityTokenFits(token, tenantURL string, now time.Time) error {
+	parsed, err := jwt.ParseSigned(token, signatures)
+	if err != nil {
+		return errors.New("is not a signed JWT")
+	}
+	var claims jwt.Claims
+	if err := parsed.UnsafeClaimsWithoutVerification(&claims); err != nil {
+		return errors.New("is a JWT whose claims cannot be read")
+	}
+	tenant, err := url.Parse(tenantURL)
+	if err != nil {
+		return errors.New("is for a tenant whose URL cannot be parsed")
+	}
+	host := tenant.Hostname()
+	switch {
+	case !claims.Audience.Contains(host):
+		return fmt.Errorf("is not meant for this tenant: its aud does not contain %s", host)
+	case claims.Expiry != nil && !now.Before(claims.Expiry.Time()):
+		return fmt.Errorf("expired at %s, and nobody has replaced it since", claims.Expiry.Time().UTC().Format(time.RFC3339))
 	default:
 		return nil
 	}

@@ -138,3 +138,29 @@ func TestAskingForAnIdentityTokenIsBounded(t *testing.T) {
 		require.Zero(t, f.mints)
 	})
 }
+
+func TestIdentityTokenIsForThisTenantAndInTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 1, 31, 15, 4, 5, 0, time.UTC)
+	// token is a JWT with a signature that nobody checks.
+	token := func(alg, claims string) string {
+		return b64([]byte(`{"alg":"`+alg+`"}`)) + "." + b64([]byte(claims)) + ".c2ln"
+	}
+	for name, c := range map[string]struct{ token, says string }{
+		"for this tenant":      {token("RS256", `{"aud":"acme.conductor.one","exp":1769871846}`), ""},
+		"for it, and others":   {token("EdDSA", `{"aud":["a","acme.conductor.one"]}`), ""},
+		"for another tenant":   {token("RS256", `{"aud":"hidden.conductor.one"}`), "is not meant for this tenant: its aud does not contain acme.conductor.one"},
+		"for nobody":           {token("RS256", `{"sub":"hidden"}`), "is not meant for this tenant: its aud does not contain acme.conductor.one"},
+		"expired":              {token("RS256", `{"aud":"acme.conductor.one","exp":1769871845}`), "expired at 2026-01-31T15:04:05Z, and nobody has replaced it since"},
+		"signed with a secret": {token("HS256", `{"aud":"acme.conductor.one"}`), "is not a signed JWT"},
+		"no JWT":               {"hidden", "is not a signed JWT"},
+		"no claims":            {token("RS256", `"hidden"`), "is a JWT whose claims cannot be read"},
+	} {
+		err := IdentityTokenFits(c.token, "https://acme.conductor.one:8443", now)
+		if c.says == "" {
+			require.NoError(t, err, name)
+		} else {
+			require.EqualError(t, err, c.says, name)
+		}
+	}
+}

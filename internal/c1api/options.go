@@ -77,11 +77,11 @@ func (o Options) checkIdentity() (*jose.JSONWebKey, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case o.IdentityToken == nil && use == useFederation:
+	case o.IdentityToken == nil && use == UseFederation:
 		return nil, errors.New("the client ID is a federation trust's (its use is wfe), which has no secret: give it identity tokens")
 	case o.IdentityToken == nil:
 		return parseClientSecret(o.ClientSecret)
-	case use != useFederation:
+	case use != UseFederation:
 		return nil, errors.New("identity tokens are for the client ID of a federation trust only, which ends in /wfe")
 	case o.ClientSecret != "":
 		return nil, errors.New("identity tokens exclude a client secret: give one or the other")

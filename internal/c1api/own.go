@@ -16,8 +16,8 @@ import (
 
 // The uses of the client IDs whose credentials their owner can manage.
 const (
-	usePersonal         = "pcc"
-	useServicePrincipal = "spc"
+	UsePersonal         = "pcc"
+	UseServicePrincipal = "spc"
 )
 
 // ownHint is said with a 403 or 404 of a call about credentials of one's own.
@@ -64,14 +64,14 @@ func OwnerOf(clientID string, who *Introspection) (Owner, error) {
 		return Owner{}, err
 	}
 	switch use {
-	case usePersonal:
+	case UsePersonal:
 		return Owner{}, nil
-	case useServicePrincipal:
+	case UseServicePrincipal:
 		if who == nil || idFault(who.UserID) != "" {
 			return Owner{}, errors.New("C1 does not say whose credential this is: introspection names no user ID")
 		}
 		return Owner{ServicePrincipalID: who.UserID}, nil
-	case useFederation:
+	case UseFederation:
 		return Owner{}, errors.New("the client ID is a federation trust's (its use is wfe), which has no secret that could be replaced")
 	default:
 		return Owner{}, fmt.Errorf("credentials with the use %s cannot be managed: only those of service principals (spc) and personal clients (pcc) can", clean(use, nil))
