@@ -38,7 +38,7 @@ func Prepare(op logical.Operation, data map[string]any, fields map[string]*frame
 			if !fitsPatch(value) {
 				return fmt.Errorf("%s: must be %s, or null to remove one", name, expected(field.Type))
 			}
-		case !fits(field.Type, value):
+		case !fits(field.Type, value) || !converts(name, value, fields):
 			return fmt.Errorf("%s: must be %s", name, expected(field.Type))
 		case field.Type == framework.TypeDurationSecond:
 			if err := checkDuration(name, value); err != nil {
@@ -76,7 +76,14 @@ func fits(t framework.FieldType, value any) bool {
 	}
 }
 
-// isNumber takes a number, or text, which the framework then reads as one.
+// converts reports whether the framework can make what a field holds of a value.
+func converts(name string, value any, fields map[string]*framework.FieldSchema) bool {
+	one := &framework.FieldData{Raw: map[string]any{name: value}, Schema: fields}
+	_, _, err := one.GetOkErr(name)
+	return err == nil
+}
+
+// isNumber takes a number, or text, of which converts says whether it is one.
 func isNumber(value any, whole bool) bool {
 	switch v := value.(type) {
 	case string, int, int64, time.Duration:
@@ -164,7 +171,7 @@ func expected(t framework.FieldType) string {
 }
 
 // checkDuration refuses fractions of a second. The framework cuts them off, which makes
-// 500ms a zero. It says itself what is no duration.
+// 500ms a zero.
 func checkDuration(name string, raw any) error {
 	if f, ok := raw.(float64); ok && f != math.Trunc(f) {
 		return fmt.Errorf("%s: must be whole seconds, not %v", name, f)

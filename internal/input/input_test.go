@@ -47,11 +47,11 @@ func TestWhatDoesNotFitIsRefusedWithoutItsValue(t *testing.T) {
 	const secret = "s3cr3t"
 	for field, values := range map[string][]any{
 		"text":   {7, 7.5, json.Number("7"), true, []any{secret}, map[string]any{"a": secret}},
-		"flag":   {0.5, json.Number("0.5"), []any{secret}},
-		"count":  {1.5, json.Number("1.5"), true, []any{secret}},
-		"rate":   {true, []any{secret}},
-		"period": {true, []any{secret}},
-		"pairs":  {7, true, []any{7}, map[string]any{secret: 7}, map[string]any{secret: nil}},
+		"flag":   {secret, 0.5, json.Number("0.5"), []any{secret}},
+		"count":  {secret, 1.5, json.Number("1.5"), true, []any{secret}},
+		"rate":   {secret, true, []any{secret}},
+		"period": {secret, true, []any{secret}},
+		"pairs":  {secret, 7, true, []any{7}, map[string]any{secret: 7}, map[string]any{secret: nil}},
 	} {
 		for _, value := range values {
 			err := Prepare(logical.UpdateOperation, map[string]any{field: value}, fields())
