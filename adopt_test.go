@@ -74,7 +74,7 @@ func TestAnAdoptedCredentialIsVersionOneAndRotatesOnSchedule(t *testing.T) {
 	require.True(t, e.alive(read), "in its grace period")
 	e.after(11 * time.Minute)
 	require.False(t, e.alive(read), "and it ends by it")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.EqualValues(t, "c1/connector-adopt", e.events.Events[0].Type)
 	e.noSecretsIn("the log", e.logs.String())
 }

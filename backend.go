@@ -19,6 +19,8 @@ import (
 	"github.com/hashicorp/vault/sdk/logical"
 
 	"github.com/c1-community/vault-plugin-c1/internal/agenda"
+	"github.com/c1-community/vault-plugin-c1/internal/drain"
+	"github.com/c1-community/vault-plugin-c1/internal/locks"
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
@@ -55,10 +57,10 @@ type backend struct {
 	kinds   map[target.Kind]kind
 
 	sessions sessionCache
-	locks    keyedLocks
+	locks    locks.Keyed // of binding names, and then of targets: in this order
 	shared   sharedRotations
 	agenda   *agenda.Agenda
-	work     drainGroup // rotations and settlements under way
+	work     drain.Group // rotations and settlements under way
 	life     context.Context
 	end      context.CancelFunc // of life, when the plugin stops
 
@@ -219,7 +221,7 @@ func (b *backend) clean(ctx context.Context) {
 	if cfg, err := readConfig(ctx, b.store); err == nil && cfg != nil {
 		timeout = cfg.RequestTimeout
 	}
-	if !b.work.drain(timeout) {
+	if !b.work.Drain(timeout) {
 		b.Logger().Warn("stopping while a call to C1 is under way; it is settled from the stored attempt")
 	}
 	if b.System().Tainted() && b.WriteSafeReplicationState() {

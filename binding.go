@@ -179,7 +179,7 @@ func (c *config) identityBinding() *binding {
 
 // lockBinding holds a binding's name while the binding is written or deleted.
 func (b *backend) lockBinding(ctx context.Context, k target.Kind, name string) (unlock func(), err error) {
-	return b.locks.lock(ctx, bindingPrefix+bindingLetter(k)+name)
+	return b.locks.Lock(ctx, bindingPrefix+bindingLetter(k)+name)
 }
 
 func (b *binding) copied() *binding {

@@ -30,7 +30,7 @@ func (e *engine) use(vended *logical.Response) (at string) {
 // used are the events that say that a decoy was used.
 func (e *engine) used() (dates []string) {
 	e.Helper()
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	for _, event := range e.events.Events {
 		if event.Type == "c1/decoy-used" {
 			dates = append(dates, event.Event.Metadata.AsMap()["last_used_at"].(string))
@@ -142,7 +142,7 @@ func TestADriftCheckPeriodTakesEffectForAllBindings(t *testing.T) {
 	before := asked()
 
 	e.write("config", "drift_check_period", "1h")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	keys, err := logical.CollectKeys(t.Context(), e.storage.Storage)
 	require.NoError(t, err)
 	require.NotContains(t, keys, replanKey, "it is done")
@@ -152,7 +152,7 @@ func TestADriftCheckPeriodTakesEffectForAllBindings(t *testing.T) {
 	require.False(t, recheckAt(e.state(decoyTarget(id))).IsZero())
 
 	e.write("config", "drift_check_period", 0)
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	before = asked()
 	e.after(72 * time.Hour)
 	require.Equal(t, before, asked(), "and so does 0")
@@ -165,12 +165,12 @@ func TestADriftCheckPeriodTakesEffectAfterADeath(t *testing.T) {
 	ref := e.scheduled("hr", "rotation_period", "1000h")
 	e.storage.failWhen(func(op, prefix string) bool { return op == "list" && prefix == bindingPrefix })
 	e.write("config", "drift_check_period", "1h")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.True(t, recheckAt(e.state(connectorTarget(ref))).IsZero())
 	e.storage.failWhen(nil)
 	e.restart()
 	e.b.replanInBackground() // as the worker does when it starts
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.False(t, recheckAt(e.state(connectorTarget(ref))).IsZero())
 }
 

@@ -90,7 +90,7 @@ func TestDamagedStateNeverPanics(t *testing.T) {
 				leased = &logical.Secret{InternalData: e.leaseData(ref, 1)}
 			}
 			e.write(creds)
-			e.b.work.wg.Wait()
+			e.b.work.Wait()
 			key := e.keyOf(stateKey(ref))
 			entry, err := e.storage.Get(t.Context(), key)
 			require.NoError(t, err)
@@ -185,7 +185,7 @@ func TestNewerFormatsAreRefusedAndLeftAsTheyAre(t *testing.T) {
 	e := configured(t)
 	ref := connectorTarget(e.bindConnector("hr"))
 	vended := e.vend("connector-creds/hr")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	fingerprint := vended.Data["fingerprint_sha256"].(string)
 	for key, requests := range map[store.Key][]*logical.Request{
 		store.Fixed(configKey): {
@@ -274,5 +274,5 @@ func (e *engine) useAll(ref target.Ref, creds string, leased *logical.Secret, fi
 	ask(logical.UpdateOperation, "config", fields("max_retries", 1))
 	e.clock.advance(3 * time.Hour)
 	_ = e.b.tick(context.Background())
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 }

@@ -90,12 +90,12 @@ func (b *backend) sendEvent(ctx context.Context, name string, metadata ...string
 			b.Logger().Debug("could not send an event", "event_type", "c1/"+name, "error", err)
 		}
 	}
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		send() // the plugin is stopping
 		return
 	}
 	go func() {
-		defer b.work.leave()
+		defer b.work.Leave()
 		send()
 	}()
 }

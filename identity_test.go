@@ -132,7 +132,7 @@ func TestRotateRootReplacesTheMountsCredentialByOneLikeIt(t *testing.T) {
 			require.Equal(t, true, found["current"])
 			require.Equal(t, "approle-billing", found["display_name"])
 			require.Contains(t, e.logs.String(), "rotated: target=\"the mount's identity\"")
-			e.b.work.wg.Wait()
+			e.b.work.Wait()
 			require.True(t, slices.ContainsFunc(e.events.Events, func(event logical.MockEvent) bool { return event.Type == "c1/identity-rotate" }))
 
 			// The one before works for the grace period, and then no more.

@@ -116,11 +116,11 @@ type leftover struct {
 
 // behind carries that out behind the answer.
 func (b *backend) behind(ctx context.Context, t *target.State, l leftover) {
-	if len(l.unindexed)+len(l.dropped)+len(l.pruned) == 0 || !b.work.enter() {
+	if len(l.unindexed)+len(l.dropped)+len(l.pruned) == 0 || !b.work.Enter() {
 		return
 	}
 	go func() {
-		defer b.work.leave()
+		defer b.work.Leave()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 		defer cancel()
 		if err := b.writeIndex(ctx, t, l.unindexed); err != nil {

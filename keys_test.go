@@ -123,7 +123,7 @@ func busyDay(e *engine) (silent []string) {
 		}
 	}
 	e.read("status")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	return silent
 }
 

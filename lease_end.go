@@ -26,10 +26,10 @@ func (b *backend) revokeLease(ctx context.Context, req *logical.Request, _ *fram
 	if l.OnLeaseEnd == leaseEndKeep {
 		return nil, nil
 	}
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		return nil, fmt.Errorf("the plugin is stopping")
 	}
-	defer b.work.leave()
+	defer b.work.Leave()
 	ctx = context.WithoutCancel(ctx)
 	err = b.endLeased(ctx, l)
 	if err == nil {

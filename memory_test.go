@@ -136,11 +136,11 @@ func TestCallsToVaultPerRequest(t *testing.T) {
 		e.restart()
 		e.storage.operations()
 		e.must(cost.op, cost.path, nil)
-		e.b.work.wg.Wait() // what is done behind the answer counts too
+		e.b.work.Wait() // what is done behind the answer counts too
 		require.Equal(t, cost.first, e.storage.operations(), "%s, the first", cost.name)
 		e.system.questions()
 		e.must(cost.op, cost.path, nil)
-		e.b.work.wg.Wait()
+		e.b.work.Wait()
 		require.Equal(t, cost.later, e.storage.operations(), cost.name)
 		require.Equal(t, cost.system, e.system.questions(), cost.name)
 	}

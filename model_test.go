@@ -312,7 +312,7 @@ func (w *world) crash() {
 func (w *world) close() {
 	w.b.Cleanup(context.Background())
 	for _, b := range w.abandoned {
-		b.work.drain(time.Hour)
+		b.work.Drain(time.Hour)
 	}
 	w.late.Wait() // or a failure would be told as a deadlock
 	_ = w.emulator.Close()

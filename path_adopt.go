@@ -59,10 +59,10 @@ func (b *backend) adopt(ctx context.Context, req *logical.Request, d *framework.
 		return nil, err
 	}
 	name, asked := d.Get("name").(string), originOf(req)
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		return nil, errStopping()
 	}
-	defer b.work.leave()
+	defer b.work.Leave()
 	t, bind, s, err := b.takeScheduled(ctx, target.Connector, name)
 	if err != nil {
 		return nil, err

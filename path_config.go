@@ -144,7 +144,7 @@ func (b *backend) readConfig(ctx context.Context, _ *logical.Request, _ *framewo
 }
 
 func (b *backend) writeConfig(ctx context.Context, req *logical.Request, d *framework.FieldData) (*logical.Response, error) {
-	unlock, err := b.locks.lock(ctx, configKey)
+	unlock, err := b.locks.Lock(ctx, configKey)
 	if err != nil {
 		return nil, err
 	}
@@ -275,7 +275,7 @@ func (b *backend) storeConfig(ctx context.Context, stored *config, s *session, o
 }
 
 func (b *backend) deleteConfig(ctx context.Context, _ *logical.Request, _ *framework.FieldData) (*logical.Response, error) {
-	unlock, err := b.locks.lock(ctx, configKey)
+	unlock, err := b.locks.Lock(ctx, configKey)
 	if err != nil {
 		return nil, err
 	}

@@ -39,7 +39,7 @@ func TestAnIncidentStartsWithWhateverC1Gives(t *testing.T) {
 	second := e.vend("connector-creds/hr").Data
 	e.bindDecoy("bait", c1test.KindConnectorClient)
 	bait := e.write("decoy-creds/bait", "placement", "web-1:/srv/.env").Data
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 
 	for _, vended := range []map[string]any{first, second} {
 		fingerprint := vended["fingerprint_sha256"].(string)
@@ -71,7 +71,7 @@ func TestAFindingOfADecoyFindsEachCopyThatIsPlanted(t *testing.T) {
 		times = append(times, e.clock.now())
 		e.clock.advance(time.Hour)
 	}
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	now := e.lookUp("decoy_id", id)
 	require.Equal(t, 3, now["version"])
 	require.Equal(t, true, now["current"])
@@ -119,7 +119,7 @@ func TestCopiesWhoseRecordsAreGoneAreCounted(t *testing.T) {
 	for range 5 {
 		e.write("decoy-creds/bait")
 	}
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	resp := e.write("lookup", "decoy_id", id)
 	require.Len(t, resp.Data["planted"], 2)
 	require.Contains(t, resp.Warnings[0], "lacks 3 older version(s)")
@@ -195,7 +195,7 @@ func TestNoLookupWalksAllTargets(t *testing.T) {
 		e.must(logical.CreateOperation, "decoys/"+name, fields("decoy_id", id, "rotate_on", "write"))
 		vended = e.write("decoy-creds/" + name).Data
 	}
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	e.b.store.Enable(false)
 	e.storage.operations()
 	for key, value := range map[string]any{
@@ -218,7 +218,7 @@ func TestTheIndexIsWholeAfterADeathBehindTheAnswer(t *testing.T) {
 		return op == "put" && strings.HasPrefix(key, idPrefix)
 	})
 	vended := e.vend("connector-creds/hr").Data
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	e.noRecord("client_id", vended["client_id"])
 	e.storage.failWhen(nil)
 	e.restart()
@@ -237,7 +237,7 @@ func TestTheIndexForgetsWithTheRecord(t *testing.T) {
 	for range 3 {
 		e.vend("connector-creds/hr")
 	}
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	for _, key := range []string{"fingerprint_sha256", "client_id", "credential_id"} {
 		e.noRecord(key, first[key])
 	}

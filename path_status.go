@@ -232,7 +232,7 @@ func (b *backend) flaggedFor(ctx context.Context, reason string) (map[string]fla
 // dropStrayMark removes a mark for attention that the target's state does not
 // know of. Under the target's lock nobody is about to write that state.
 func (b *backend) dropStrayMark(ctx context.Context, name, reason string) {
-	release, err := b.locks.tryLock(targetPrefix + name)
+	release, err := b.locks.TryLock(targetPrefix + name)
 	if err != nil {
 		return
 	}

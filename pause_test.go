@@ -219,7 +219,7 @@ func TestPausingIsAnnounced(t *testing.T) {
 	e.scheduled("hr")
 	e.write("connectors/hr/pause", "reason", "x")
 	e.write("connectors/hr/resume")
-	e.b.work.wg.Wait() // nobody else waits for an event
+	e.b.work.Wait() // nobody else waits for an event
 	var sent []string
 	for _, event := range e.events.Events {
 		sent = append(sent, string(event.Type))

@@ -41,7 +41,7 @@ func TestCallersWhoHangUpPushOutNothingThatWasIssued(t *testing.T) {
 	for range defaultHistoryLimit + 1 {
 		e.hangUp("connector-creds/hr")
 	}
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.Equal(t, 1, e.lookUp("fingerprint_sha256", issued["fingerprint_sha256"])["version"])
 	require.Equal(t, 1, e.lookUp("client_id", issued["client_id"])["version"])
 	records := e.history("connectors/hr")

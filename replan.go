@@ -29,12 +29,12 @@ func (b *backend) replanInBackground() {
 	if !r.wanted.Load() || !r.running.CompareAndSwap(false, true) {
 		return
 	}
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		r.running.Store(false)
 		return
 	}
 	go func() {
-		defer b.work.leave()
+		defer b.work.Leave()
 		defer r.running.Store(false)
 		for r.wanted.CompareAndSwap(true, false) {
 			if err := b.replanChecks(b.life); err != nil {

@@ -23,13 +23,13 @@ type rotated struct {
 func (b *backend) rotateKept(ctx context.Context, ref target.Ref, name string, asked target.Origin) (*rotated, error) {
 	r, leads := b.shared.join(ref, asked.Placement)
 	if leads {
-		if !b.work.enter() {
+		if !b.work.Enter() {
 			err := errStopping()
 			b.shared.finish(ref, r, nil, nil, err)
 			return nil, err
 		}
 		go func() {
-			defer b.work.leave()
+			defer b.work.Leave()
 			b.leadRotation(context.WithoutCancel(ctx), r, ref, name, asked)
 		}()
 	}
@@ -50,7 +50,7 @@ func (b *backend) leadRotation(ctx context.Context, r *sharedRotation, ref targe
 	var bind *binding
 	err := b.safely(ref, func() error {
 		if key := b.kindOf(ref).alsoLocks(); key != "" {
-			unlock, err := b.locks.lock(ctx, key)
+			unlock, err := b.locks.Lock(ctx, key)
 			if err != nil {
 				return err
 			}

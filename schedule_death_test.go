@@ -140,7 +140,7 @@ func TestCallerWhoHangsUpLeavesScheduledMaterialStored(t *testing.T) {
 	hangUp()
 	require.ErrorIs(t, <-done, context.Canceled)
 	hold.Release()
-	require.True(t, e.b.work.drain(10*time.Second))
+	require.True(t, e.b.work.Drain(10*time.Second))
 	resp := e.stored("connector-creds/hr")
 	require.Equal(t, 2, resp.Data["version"])
 	require.True(t, e.alive(resp))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
+	"github.com/c1-community/vault-plugin-c1/internal/locks"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
@@ -23,13 +24,13 @@ const busyRetry = time.Second
 // targets is taken for this one's own failure.
 func (b *backend) settle(ctx context.Context, name string, out *settled) error {
 	out.c1 = errNotAsked
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		return context.Canceled
 	}
-	defer b.work.leave()
+	defer b.work.Leave()
 
 	t, err := b.tryTurn(ctx, name)
-	if errors.Is(err, errTaken) {
+	if errors.Is(err, locks.ErrTaken) {
 		out.next = b.now().Add(busyRetry)
 		return nil
 	}
@@ -142,7 +143,7 @@ func (t *turn) rotateByClock(ctx context.Context, state *target.State, out *sett
 		return state, wait, nil
 	}
 	if key := t.kindOf(t.ref).alsoLocks(); key != "" {
-		unlock, err := t.locks.tryLock(key)
+		unlock, err := t.locks.TryLock(key)
 		if err != nil {
 			return state, wait, nil // somebody has it: the turn waits
 		}

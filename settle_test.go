@@ -364,13 +364,13 @@ func TestWhatSettlingFindsPushesOutNothingThatWasIssued(t *testing.T) {
 	e.c1.AddFault(c1test.Fault{Op: "rotateDecoy", DropBefore: true, Times: 1})
 	e.refused(logical.UpdateOperation, "decoy-creds/bait", nil)
 	e.after(5 * time.Minute)
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.Equal(t, target.OutcomeFailed, e.history("decoys/bait")[0]["outcome"])
 	require.NotNil(t, pointer(first))
 	require.NotNil(t, pointer(second))
 
 	e.write("decoy-creds/bait")
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.Nil(t, pointer(first), "what was issued later pushes it out, with its entry of the index")
 	require.NotNil(t, pointer(second))
 }

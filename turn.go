@@ -7,10 +7,15 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/c1-community/vault-plugin-c1/internal/store"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
+
+// maxLockWait bounds how long a caller waits for a target's turn. With the longest
+// request_timeout it stays below the 90 s after which Vault gives up on a request.
+const maxLockWait = 45 * time.Second
 
 // turn is the right to change one target, which one caller has at a time. All that
 // changes a state hangs on it: nobody can rotate without.
@@ -34,7 +39,7 @@ func (b *backend) takeTurn(ctx context.Context, ref target.Ref) (t *turn, err er
 	}
 	wait, cancel := context.WithTimeout(ctx, b.lockWait)
 	defer cancel()
-	release, err := b.locks.lock(wait, targetPrefix+name)
+	release, err := b.locks.Lock(wait, targetPrefix+name)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -52,10 +57,10 @@ func (b *backend) takeTurn(ctx context.Context, ref target.Ref) (t *turn, err er
 }
 
 // tryTurn takes the turn of a target that has a state, and that storage knows by this
-// name. It returns errTaken if somebody has it or waits for it, and nil if there is
+// name. It returns locks.ErrTaken if somebody has it or waits for it, and nil if there is
 // no state.
 func (b *backend) tryTurn(ctx context.Context, name string) (t *turn, err error) {
-	release, err := b.locks.tryLock(targetPrefix + name)
+	release, err := b.locks.TryLock(targetPrefix + name)
 	if err != nil {
 		return nil, err
 	}

@@ -75,10 +75,10 @@ func (b *backend) vendLeased(ctx context.Context, k target.Kind, name string, re
 	if err := t.claimedBy(s, name); err != nil {
 		return nil, err
 	}
-	if !b.work.enter() {
+	if !b.work.Enter() {
 		return nil, errStopping()
 	}
-	defer b.work.leave()
+	defer b.work.Leave()
 	m, err := t.rotate(ctx, &order{session: s, origin: asked, bind: bind, cooldown: bind.Cooldown, outcome: target.OutcomeIssued})
 	if err != nil {
 		return nil, err

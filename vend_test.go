@@ -52,7 +52,7 @@ func TestLeasedRotationCostsFiveWritesInTwoRoundsAndOneRequest(t *testing.T) {
 	e.vend("connector-creds/hr")
 	requests := e.c1.Requests("")
 
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	e.storage.written()
 	hold := e.c1.Hold("rotateConnector", c1test.BeforeCommit)
 	done := make(chan *logical.Response, 1)
@@ -61,7 +61,7 @@ func TestLeasedRotationCostsFiveWritesInTwoRoundsAndOneRequest(t *testing.T) {
 	first := e.storage.written()
 	hold.Release()
 	require.NotNil(t, <-done)
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	second := e.storage.written()
 	require.Len(t, second, 4)
 	second, behind := second[:2], second[2:]
@@ -344,7 +344,7 @@ func TestWriteThatStorageRefusesToANewStandbyIsSentOn(t *testing.T) {
 			e.vend("connector-creds/own")
 			rotations := e.c1.Requests(c1test.OpRotateConnector)
 			e.system.become(consts.ReplicationPerformanceStandby)
-			e.b.work.wg.Wait() // for what is written behind the answer
+			e.b.work.Wait() // for what is written behind the answer
 			e.storage.swap(readOnlyStorage{e.storage.under()})
 			require.True(t, e.b.WriteSafeReplicationState(), "Vault's last word")
 			_, err := e.do(context.Background(), newRequest(op, path, nil))
@@ -455,10 +455,10 @@ func TestRotationsAreAnnouncedAsEvents(t *testing.T) {
 	e := configured(t)
 	e.bindConnector("hr")
 	e.vend("connector-creds/hr")
-	e.b.work.wg.Wait() // nobody else waits for an event
+	e.b.work.Wait() // nobody else waits for an event
 	e.c1.AddFault(c1test.Fault{Op: "rotateConnector", Status: http.StatusConflict, Times: 1})
 	e.refused(logical.ReadOperation, "connector-creds/hr", nil)
-	e.b.work.wg.Wait()
+	e.b.work.Wait()
 	require.Len(t, e.events.Events, 2)
 	good, bad := e.events.Events[0], e.events.Events[1]
 	require.EqualValues(t, "c1/connector-rotate", good.Type)
