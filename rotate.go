@@ -68,7 +68,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		_ = t.storeOutcome(ctx, before)
 		return nil, err
 	}
-	m, beside, err := t.askC1(ctx, o, began)
+	m, err := t.askC1(ctx, o, began)
 	open := t.joined(o)
 	var useless *userError // what C1 made
 	switch {
@@ -79,7 +79,7 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 	case err != nil:
 		return nil, t.refused(ctx, o, before, open.Attempt.Origin, err)
 	}
-	m.lease = beside.lease
+	m.lease = began.lease
 	tainted := false
 	err = parallel(
 		func() error { return t.succeeded(ctx, o, open, began.dueMinute, m) },
@@ -102,47 +102,26 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		// the one that it would make of this.
 		t.undelivered(ctx, o.session, open.Newest)
 		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: the engine is ending the new credential")
-	case beside.leaseErr != nil:
+	case began.leaseErr != nil:
 		t.undelivered(ctx, o.session, open.Newest)
-		return nil, failWith(http.StatusBadGateway, "Vault does not say how long a lease may last (%s): the engine is ending the new credential", beside.leaseErr)
+		return nil, failWith(http.StatusBadGateway, "Vault does not say how long a lease may last (%s): the engine is ending the new credential", began.leaseErr)
 	}
 	return m, nil
 }
 
-// besideC1 is what is found out while C1 is asked.
-type besideC1 struct {
-	lease    leaseTimes
-	leaseErr error
-}
-
-// askC1 has C1 rotate. Beside it, it does what only the outcome depends on: it makes the
-// newest record an entry of its own, and asks Vault for the mount's lease times.
-func (t *turn) askC1(ctx context.Context, o *order, began *begun) (*material, *besideC1, error) {
-	ctx = context.WithoutCancel(ctx)
-	var (
-		found  besideC1
-		filed  []target.Filing
-		others errgroup.Group
-	)
-	if o.leased() {
-		others.Go(func() error { found.lease, found.leaseErr = t.leaseTimes(o.bind); return nil })
-	}
-	others.Go(func() error {
-		stored, cancel := context.WithTimeout(ctx, storeTimeout)
-		defer cancel()
-		for _, f := range began.unfiled { // what fails is stored before the outcome
-			if t.file(stored, f) == nil {
-				filed = append(filed, f)
-			}
-		}
-		return nil
-	})
-	call, cancel := o.session.bound(ctx)
+// askC1 has C1 rotate. Beside it, it asks Vault for the mount's lease times, and waits for
+// the newest record to have become an entry: only the outcome depends on these.
+func (t *turn) askC1(ctx context.Context, o *order, began *begun) (*material, error) {
+	defer t.awaitFiling(began.filing)
+	call, cancel := o.session.bound(context.WithoutCancel(ctx))
 	defer cancel()
+	var lease errgroup.Group
+	if o.leased() {
+		lease.Go(func() (err error) { began.lease, err = t.leaseTimes(o.bind); return err })
+	}
 	m, err := t.kindOf(t.ref).rotate(call, t, o)
-	_ = others.Wait()
-	t.filed = append(t.filed, filed...)
-	return m, &found, err
+	began.leaseErr = lease.Wait()
+	return m, err
 }
 
 // refuseRepeat recognises a request that Vault re-sent after a plugin died: it
@@ -226,11 +205,14 @@ func (t *turn) heldAlive(ctx context.Context, s *session) bool {
 
 // begun is what begin leaves for the outcome.
 type begun struct {
-	dueMinute int64           // of the entry that was written for the attempt
-	unfiled   []target.Filing // records that are to be entries before the outcome counts them
+	dueMinute int64   // of the entry that was written for the attempt
+	filing    *filing // of records that the outcome will count
+	lease     leaseTimes
+	leaseErr  error
 }
 
-// begin stores the attempt and the due entry that will settle it, in one round.
+// begin stores the attempt and the due entry that will settle it, in one round. Nobody
+// waits yet for the newest record to become an entry.
 func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	id, err := uuid.GenerateUUID()
 	if err != nil {
@@ -239,7 +221,7 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	asked, now := o.origin, t.now()
 	asked.ID, asked.StartedAt, asked.Binding = id, now, t.state.Binding
 	next := t.state.Begin(asked, now.Add(o.session.config.settleTime()))
-	made := &begun{unfiled: next.Unfiled()}
+	made := &begun{filing: t.startFiling(ctx, next.Unfiled())}
 
 	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
@@ -254,6 +236,7 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	} // else a caller waits. Should only the state be written, C1 was not asked,
 	// and the next read of the binding asks for the look.
 	if err := parallel(round...); err != nil {
+		t.awaitFiling(made.filing)
 		return nil, fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}
 	return made, nil

@@ -276,6 +276,35 @@ func (t *turn) file(ctx context.Context, f target.Filing) error {
 	return storedRecord.Write(ctx, t.store, recordKey(t.name, f.Place), f.Record)
 }
 
+// filing is the writing of records that nobody waits for yet.
+type filing struct {
+	done  chan struct{}
+	filed []target.Filing // once done; what failed is written before a state counts it
+}
+
+// startFiling makes records entries of their own, beside what the turn does next.
+func (t *turn) startFiling(ctx context.Context, records []target.Filing) *filing {
+	f := &filing{done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+		defer cancel()
+		for _, r := range records {
+			if t.file(stored, r) == nil {
+				f.filed = append(f.filed, r)
+			}
+		}
+	}()
+	return f
+}
+
+// awaitFiling must be called before the turn is released: a record that is written later
+// could take the place of another one.
+func (t *turn) awaitFiling(f *filing) {
+	<-f.done
+	t.filed = append(t.filed, f.filed...)
+}
+
 // hasFiled reports whether a record is in its place already.
 func (t *turn) hasFiled(f target.Filing) bool {
 	return slices.ContainsFunc(t.filed, func(g target.Filing) bool { return g.Place == f.Place && g.Record == f.Record })
