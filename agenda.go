@@ -24,9 +24,9 @@ func (b *backend) newAgenda() *agenda.Agenda {
 }
 
 // wake starts the agenda's worker unless it runs. It does nothing on a node that
-// may not write.
+// may not write; a worker that runs asks that by itself, at least once a minute.
 func (b *backend) wake() {
-	if b.store == nil || !b.mayWrite() {
+	if b.store == nil || !b.agenda.Running() && !b.mayWrite() {
 		return
 	}
 	b.replanInBackground()

@@ -108,7 +108,7 @@ func newBackend(version string, s seams) *backend {
 		PathsSpecial: &logical.Paths{
 			SealWrapStorage: []string{configKey, targetPrefix, store.NamesPrefix},
 		},
-		Paths:          ownPaths(),
+		Paths:          paths(),
 		Secrets:        secrets(),
 		InitializeFunc: b.initialize,
 		PeriodicFunc:   b.periodic,
@@ -121,9 +121,19 @@ func newBackend(version string, s seams) *backend {
 // paths and secrets are the same in each mount of a process, and would be most of what
 // an idle one takes.
 var (
-	paths   = sync.OnceValue(allPaths)
+	paths   = sync.OnceValue(anchoredPaths)
 	secrets = sync.OnceValue(allSecrets)
 )
+
+// anchoredPaths leave nothing for the framework to anchor, which would change the
+// paths of every mount.
+func anchoredPaths() []*framework.Path {
+	all := allPaths()
+	for _, path := range all {
+		path.Pattern = "^" + path.Pattern // all end with $
+	}
+	return all
+}
 
 // allPaths are most specific first: the framework takes the first pattern that matches,
 // and …/rotate, …/pause or …/history must not read as a name.
@@ -157,15 +167,6 @@ func allSecrets() []*framework.Secret {
 		secretCreds(target.Connector, connectorCredsFields()),
 		secretCreds(target.Decoy, decoyCredsFields()),
 	}
-}
-
-// ownPaths are the paths of one mount: the framework anchors the pattern of each.
-func ownPaths() []*framework.Path {
-	own := make([]*framework.Path, len(paths()))
-	for i, path := range paths() {
-		own[i] = new(*path)
-	}
-	return own
 }
 
 // Setup keeps the storage for the worker, which runs outside of any request.

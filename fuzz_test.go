@@ -107,7 +107,7 @@ func FuzzRequest(f *testing.F) {
 
 // concrete is a path that a pattern may match, with a caller's name where it takes one.
 func concrete(pattern, name string) string {
-	path := strings.TrimSuffix(strings.TrimSuffix(pattern, "$"), "/?")
+	path := strings.TrimSuffix(strings.Trim(pattern, "^$"), "/?")
 	for {
 		before, rest, found := strings.Cut(path, "(?P<")
 		if !found {

@@ -23,7 +23,8 @@ DATE=$(date -u -d "@$TIME" +%FT%TZ 2>/dev/null || date -u -r "$TIME" +%FT%TZ) # 
 COMMIT=${source:0:12}
 [[ $source == unknown ]] && COMMIT=unknown
 [[ $source != *-dirty ]] || COMMIT+=-dirty
-export TAG VERSION TIME DATE COMMIT
+TAGS=$(cat cmd/vault-plugin-c1/tags)
+export TAG VERSION TIME DATE COMMIT TAGS
 
 echo "Building $TAG from $source with $GOTOOLCHAIN" >&2
 [[ $source != *-dirty ]] || echo "This tree is not clean: what it builds says so, and nobody can build it again." >&2
@@ -34,7 +35,7 @@ go mod download
 
 rm -rf dist
 mkdir -p dist bin
-bin/dist notices bin/THIRD_PARTY_NOTICES.txt
+GOFLAGS="$GOFLAGS -tags=$TAGS" bin/dist notices bin/THIRD_PARTY_NOTICES.txt
 # A snapshot publishes nothing and works without git.
 bin/goreleaser release --snapshot --clean
 bin/dist finish -version "$TAG" -commit "$source" -time "$TIME" bin/goreleaser-dist/artifacts.json

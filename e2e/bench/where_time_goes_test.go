@@ -43,14 +43,11 @@ const (
 	heapSettle = 15 * time.Second
 )
 
-// installProfiled installs the engine with the clock, built with the same tag as
+// installProfiled installs the engine with the clock, built with the same tags as
 // the engine itself.
 func installProfiled(b *testing.B, s *vaulttest.Server) {
 	b.Helper()
-	flags := os.Getenv("GOFLAGS")
-	b.Setenv("GOFLAGS", strings.TrimSpace(flags+" -tags=grpcnotrace"))
-	defer b.Setenv("GOFLAGS", flags)
-	s.Install(profiled, vaulttest.Program{Module: "e2e/bench", Main: "./profiled"})
+	s.Install(profiled, vaulttest.Program{Module: "e2e/bench", Main: "./profiled", Tagged: true})
 }
 
 func mountProfiled(b *testing.B, s *vaulttest.Server, mount string) {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -53,12 +54,16 @@ type builtPlugin struct {
 }
 
 // Program is a main package: the directory of the module that builds it, below
-// the repository's root, and the package.
-type Program struct{ Module, Main string }
+// the repository's root, and the package. Tagged ones are built with the build tags
+// of the plugin.
+type Program struct {
+	Module, Main string
+	Tagged       bool
+}
 
 var (
-	thePlugin   = Program{".", "./cmd/" + PluginName}
-	gatedPlugin = Program{"e2e", "./gatedplugin"}
+	thePlugin   = Program{".", "./cmd/" + PluginName, true}
+	gatedPlugin = Program{"e2e", "./gatedplugin", false}
 )
 
 // buildPlugin builds the plugin under test, once per process, buildGatedPlugin
@@ -90,8 +95,12 @@ func build(p Program, version string, race bool) (*builtPlugin, error) {
 		args = append(args, "-race")
 	} else { // as make build does, and as others build theirs
 		args = append(args, "-trimpath")
-		if p == thePlugin {
-			args = append(args, "-tags", "grpcnotrace")
+		if p.Tagged {
+			tags, err := os.ReadFile(filepath.Join(root, "cmd", PluginName, "tags"))
+			if err != nil {
+				return nil, err
+			}
+			args = append(args, "-tags", strings.TrimSpace(string(tags)))
 		}
 		env = append(env, "CGO_ENABLED=0")
 	}

@@ -46,7 +46,7 @@ var capture = regexp.MustCompile(`\(\?P<(\w+)>[^)]*\)`)
 // urlOf turns a path's pattern into what a person types.
 func urlOf(pattern string) string {
 	url := capture.ReplaceAllString(pattern, ":$1")
-	return strings.TrimSuffix(strings.TrimSuffix(url, "$"), "?")
+	return strings.TrimSuffix(strings.Trim(url, "^$"), "?")
 }
 
 // verbs are the operations in the order in which they are described, with
