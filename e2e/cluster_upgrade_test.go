@@ -98,7 +98,7 @@ func TestAClusterIsUpgradedNodeByNodeUnderLoad(t *testing.T) {
 	requireSoakHeals(t, cluster, targets, upgradeOwners, time.Now())
 	rotations, failed := 0, 0
 	for _, target := range targets {
-		n, m := requireSoakOnRecord(t, target)
+		n, m := requireSoakOnRecord(t, cluster.Leader(), target)
 		rotations, failed = rotations+n, failed+m
 	}
 	vended, refused := 0, 0
