@@ -88,7 +88,7 @@ func (o *ownCredentials) successor(attemptID string) c1api.NewCredential {
 // endOwn ends a credential of the mount's identity at C1, but never the one that the
 // config holds.
 func (b *backend) endOwn(ctx context.Context, s *session, credentialID string) (why string, err error) {
-	release, err := b.locks.TryLock(configKey) // nobody changes the config meanwhile
+	release, err := b.locks.Lock(ctx, configKey) // nobody changes the config meanwhile
 	if err != nil {
 		return "", fmt.Errorf("the config is being changed: %w", err)
 	}

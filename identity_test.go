@@ -535,3 +535,26 @@ func TestCallersShareARootRotation(t *testing.T) {
 	require.Equal(t, 2, shared)
 	require.Len(t, e.own(id), 2)
 }
+
+// Whoever writes the config right after a rotation, as an operator does whose credential
+// has leaked, does not keep the old one alive.
+func TestAnEndWaitsForAConfigThatIsBeingWritten(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(e *engine) {
+		id := e.c1.NewIdentity(c1test.ExpiresIn(90 * day))
+		e.configureAs(id, "root_grace_period", "1m")
+		e.own(id)
+		pass(time.Second) // the first look
+		e.write("config/rotate-root")
+		pass(50 * time.Second)
+		require.Contains(t, e.own(id), id.ClientID)
+		unlock, err := e.b.locks.Lock(context.Background(), configKey)
+		require.NoError(t, err)
+		pass(15 * time.Second)
+		require.Contains(t, e.own(id), id.ClientID, "it waits")
+		unlock()
+		pass(time.Second)
+		require.NotContains(t, e.own(id), id.ClientID)
+		require.NotContains(t, e.logs.String(), "could not end a credential")
+	})
+}

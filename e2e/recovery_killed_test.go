@@ -230,6 +230,8 @@ func TestRecoveryCallerThatRepeatsAfterAPluginDied(t *testing.T) {
 			if err != nil { // Vault re-sent it first, and nobody repeats a 409
 				require.Equal(t, http.StatusConflict, statusOf(err), "%v", err)
 				require.Equal(t, 2, s.asked())
+				// Until C1 can no longer commit it late it is said to be rotating.
+				eventuallyWithin(t, 2*settled, func() error { return settledAs(s.mustHealth(t), "ambiguous") })
 				s.requireAmbiguous(t)
 				u.got = s.mustVend(t)
 			}
