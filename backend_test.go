@@ -167,13 +167,6 @@ func (s *system) taint() {
 	s.TaintedVal = true
 }
 
-// allow sets the longest lease of the mount.
-func (s *system) allow(maxTTL time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.MaxLeaseTTLVal = maxTTL
-}
-
 func (s *system) become(state consts.ReplicationState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

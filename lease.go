@@ -53,7 +53,7 @@ type lease struct {
 	ExpiresAt    time.Time  `json:"expires_at"`
 }
 
-// leaseTimes are a lease's times, worked out while C1 is asked.
+// leaseTimes are a lease's times, worked out before C1 is asked.
 type leaseTimes struct {
 	ttl, maxTTL time.Duration
 	warnings    []string
@@ -68,7 +68,7 @@ func (b *backend) leaseTimes(bind *binding) (leaseTimes, error) {
 	)
 	ttl, warnings, err := framework.CalculateTTL(mount, 0, bind.TTL, 0, bind.MaxTTL, 0, time.Time{})
 	if err != nil {
-		return leaseTimes{}, err
+		return leaseTimes{}, refuse("ttl and max_ttl: %s", err)
 	}
 	maxTTL := mount.MaxLeaseTTL()
 	if bind.MaxTTL > 0 {

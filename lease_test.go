@@ -218,21 +218,6 @@ func TestReaderOfAMountThatIsBeingDisabledGetsNothing(t *testing.T) {
 	require.Equal(t, target.OutcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
 }
 
-func TestReaderGetsNothingWithoutTheTimesOfALease(t *testing.T) {
-	t.Parallel()
-	e := configured(t)
-	ref := e.bindConnector("hr")
-	e.system.allow(0) // as the SDK has it when Vault cannot be asked
-	f := e.refused(logical.ReadOperation, "connector-creds/hr", nil)
-	require.Equal(t, http.StatusBadGateway, f.status)
-	require.Contains(t, f.message, "how long a lease may last")
-	require.Empty(t, e.c1.AliveCredentials(ref))
-	require.Equal(t, target.OutcomeUndelivered, e.history("connectors/hr")[0]["outcome"])
-
-	e.system.allow(time.Hour)
-	require.True(t, e.alive(e.vend("connector-creds/hr")))
-}
-
 // A 404 is the end of a credential only in C1's own form.
 func TestOnlyC1sOwn404EndsARetirement(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-uuid"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/c1-community/vault-plugin-c1/internal/c1api"
 	"github.com/c1-community/vault-plugin-c1/internal/target"
@@ -68,7 +67,9 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		_ = t.storeOutcome(ctx, before)
 		return nil, err
 	}
-	m, err := t.askC1(ctx, o, began)
+	call, cancel := o.session.bound(context.WithoutCancel(ctx))
+	defer cancel()
+	m, err := t.kindOf(t.ref).rotate(call, t, o)
 	open := t.joined(o)
 	var useless *userError // what C1 made
 	switch {
@@ -102,26 +103,8 @@ func (t *turn) rotate(ctx context.Context, o *order) (*material, error) {
 		// the one that it would make of this.
 		t.undelivered(ctx, o.session, open.Newest)
 		return nil, failWith(http.StatusBadGateway, "this mount is being disabled: the engine is ending the new credential")
-	case began.leaseErr != nil:
-		t.undelivered(ctx, o.session, open.Newest)
-		return nil, failWith(http.StatusBadGateway, "Vault does not say how long a lease may last (%s): the engine is ending the new credential", began.leaseErr)
 	}
 	return m, nil
-}
-
-// askC1 has C1 rotate. Beside it, it asks Vault for the mount's lease times, and waits for
-// the newest record to have become an entry: only the outcome depends on these.
-func (t *turn) askC1(ctx context.Context, o *order, began *begun) (*material, error) {
-	defer t.awaitFiling(began.filing)
-	call, cancel := o.session.bound(context.WithoutCancel(ctx))
-	defer cancel()
-	var lease errgroup.Group
-	if o.leased() {
-		lease.Go(func() (err error) { began.lease, err = t.leaseTimes(o.bind); return err })
-	}
-	m, err := t.kindOf(t.ref).rotate(call, t, o)
-	began.leaseErr = lease.Wait()
-	return m, err
 }
 
 // refuseRepeat recognises a request that Vault re-sent after a plugin died: it
@@ -205,14 +188,12 @@ func (t *turn) heldAlive(ctx context.Context, s *session) bool {
 
 // begun is what begin leaves for the outcome.
 type begun struct {
-	dueMinute int64   // of the entry that was written for the attempt
-	filing    *filing // of records that the outcome will count
 	lease     leaseTimes
-	leaseErr  error
+	dueMinute int64 // of the entry that was written for the attempt
 }
 
-// begin stores the attempt and the due entry that will settle it, in one round. Nobody
-// waits yet for the newest record to become an entry.
+// begin stores the attempt and the due entry that will settle it, in one round. What
+// the lease's times depend on is asked of Vault beside.
 func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	id, err := uuid.GenerateUUID()
 	if err != nil {
@@ -221,7 +202,7 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 	asked, now := o.origin, t.now()
 	asked.ID, asked.StartedAt, asked.Binding = id, now, t.state.Binding
 	next := t.state.Begin(asked, now.Add(o.session.config.settleTime()))
-	made := &begun{filing: t.startFiling(ctx, next.Unfiled())}
+	made := &begun{}
 
 	stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
@@ -235,8 +216,10 @@ func (t *turn) begin(ctx context.Context, o *order) (*begun, error) {
 		round = []func() error{func() error { return inTurn(due, state) }}
 	} // else a caller waits. Should only the state be written, C1 was not asked,
 	// and the next read of the binding asks for the look.
+	if o.leased() {
+		round = append(round, func() (err error) { made.lease, err = t.leaseTimes(o.bind); return err })
+	}
 	if err := parallel(round...); err != nil {
-		t.awaitFiling(made.filing)
 		return nil, fmt.Errorf("nothing was sent to C1: storing the attempt: %w", err)
 	}
 	return made, nil

@@ -195,8 +195,8 @@ func (t *turn) storeOutcome(ctx context.Context, next *target.State, beside ...f
 
 // write stores a state, and in the same round whatever is given beside it. What the
 // state relies on is stored before: the marks for what needs a person, and the
-// records that it counts, unless they are filed. Marks of what has passed are dropped
-// after. In the ordinary case it is one round.
+// records that it counts. Marks of what has passed are dropped after. In the ordinary
+// case it is one round.
 func (t *turn) write(ctx context.Context, next *target.State, beside ...func(context.Context) error) error {
 	next, pruned, err := t.prune(ctx, next)
 	if err != nil {
@@ -213,10 +213,14 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 	for _, write := range beside {
 		round = append(round, func() error { return write(ctx) })
 	}
-	counted := countedBy(next)
-	for _, f := range counted {
-		if !t.hasFiled(f) {
-			first = append(first, func() error { return t.file(ctx, f) })
+	for _, f := range next.Unfiled() {
+		write := func() error { return storedRecord.Write(ctx, t.store, recordKey(t.name, f.Place), f.Record) }
+		switch {
+		case t.hasFiled(f):
+		case f.Counted:
+			first = append(first, write)
+		default:
+			round = append(round, write)
 		}
 	}
 	if err := parallel(first...); err != nil {
@@ -228,7 +232,7 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 	if err := parallel(round...); err != nil {
 		return err
 	}
-	t.filed = append(t.filed, counted...)
+	t.filed = append(t.filed, next.Unfiled()...)
 	t.state = next.Copy()
 	t.left.dropped, t.left.pruned = next.Dropped(), pruned
 	t.behind(ctx, t.state, t.left)
@@ -245,7 +249,7 @@ func (t *turn) write(ctx context.Context, next *target.State, beside ...func(con
 // prune forgets the oldest records above history_limit, where another one has become
 // an entry of its own.
 func (t *turn) prune(ctx context.Context, next *target.State) (*target.State, []target.Place, error) {
-	if len(countedBy(next)) == 0 {
+	if !slices.ContainsFunc(next.Unfiled(), func(f target.Filing) bool { return f.Counted }) {
 		return next, nil, nil
 	}
 	cfg, err := readConfig(ctx, t.store)
@@ -264,45 +268,6 @@ func (t *turn) amend(ctx context.Context, version int, do func(*target.Record)) 
 	}
 	do(r)
 	return storedRecord.Write(ctx, t.store, recordKey(t.name, *place), r)
-}
-
-// countedBy are the records that a state counts and that may not be entries yet.
-func countedBy(next *target.State) []target.Filing {
-	return slices.DeleteFunc(slices.Clone(next.Unfiled()), func(f target.Filing) bool { return !f.Counted })
-}
-
-// file makes a record an entry of its own.
-func (t *turn) file(ctx context.Context, f target.Filing) error {
-	return storedRecord.Write(ctx, t.store, recordKey(t.name, f.Place), f.Record)
-}
-
-// filing is the writing of records that nobody waits for yet.
-type filing struct {
-	done  chan struct{}
-	filed []target.Filing // once done; what failed is written before a state counts it
-}
-
-// startFiling makes records entries of their own, beside what the turn does next.
-func (t *turn) startFiling(ctx context.Context, records []target.Filing) *filing {
-	f := &filing{done: make(chan struct{})}
-	go func() {
-		defer close(f.done)
-		stored, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-		defer cancel()
-		for _, r := range records {
-			if t.file(stored, r) == nil {
-				f.filed = append(f.filed, r)
-			}
-		}
-	}()
-	return f
-}
-
-// awaitFiling must be called before the turn is released: a record that is written later
-// could take the place of another one.
-func (t *turn) awaitFiling(f *filing) {
-	<-f.done
-	t.filed = append(t.filed, f.filed...)
 }
 
 // hasFiled reports whether a record is in its place already.

@@ -169,7 +169,7 @@ func BenchmarkLeasedRotation(b *testing.B) {
 		bound         string // said when the goal is not met
 	}{
 		{vaulttest.Inmem, "in memory", 1.5, "What is left are calls from the plugin's process to Vault's, which the bare plugin does without: " +
-			"two rounds of writes, and beside C1's call the questions for the mount's lease times. Each round waits for a process to wake up and to answer; see the profile above."},
+			"two rounds of writes, with the questions for the mount's lease times and its state beside them. Each round waits for a process to wake up and to answer; see the profile above."},
 		{vaulttest.Raft, "Raft", 2, "Vault waits for the disk twice by itself, for the lease and for its place in the token's list. " +
 			"Ours waits twice more: before it asks C1, and before it answers. The slower the disk, the closer the ratio comes to 2."},
 	} {

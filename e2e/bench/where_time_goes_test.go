@@ -114,7 +114,7 @@ func phaseOf(name string, targetWritten bool) int {
 			return outcomeRound
 		}
 		return attemptRound
-	case "put due":
+	case "put due", "DefaultLeaseTTL", "MaxLeaseTTL":
 		return attemptRound
 	case "put fingerprint", "Tainted":
 		return outcomeRound
