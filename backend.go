@@ -135,8 +135,8 @@ func anchoredPaths() []*framework.Path {
 	return all
 }
 
-// allPaths are most specific first: the framework takes the first pattern that matches,
-// and …/rotate, …/pause or …/history must not read as a name.
+// allPaths are in the order in which docs/api.md describes them. No two match the same
+// request, since a name holds no slash.
 func allPaths() []*framework.Path {
 	return slices.Concat(
 		[]*framework.Path{pathConfig(), pathRotateRoot()},

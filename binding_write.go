@@ -364,7 +364,8 @@ func mergeTarget(ref *target.Ref, d *framework.FieldData, stored bool) error {
 	return nil
 }
 
-// verifyBinding looks the target up at C1 before its binding is stored, and checks the binding against what is there.
+// verifyBinding looks the target up at C1 before its binding is stored, and checks the
+// binding against what is there.
 func (b *backend) verifyBinding(ctx context.Context, w *bindingWrite) error {
 	decoy, warning, err := b.lookUpTarget(ctx, w.session, w.bind.Ref)
 	if err != nil {

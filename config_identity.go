@@ -43,7 +43,7 @@ func (c *config) refuseUnlessOwn() error {
 // sameCredential reports whether a state's current credential is the config's.
 func (c *config) sameCredential(t *target.State) bool {
 	return t != nil && t.Current != nil && t.Tenant == c.tenant() &&
-		t.Current.ClientID == c.ClientID && t.Current.Fingerprint == hexSHA256(c.ClientSecret)
+		t.Current.ClientID == c.ClientID && t.Current.Fingerprint == target.Fingerprint(c.ClientSecret)
 }
 
 // mergeIdentity settles which of the ways to authenticate is meant.

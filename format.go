@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/vault/sdk/logical"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 // unprintable, embedded, keeps a type that leads to a secret out of every log: fmt
@@ -27,13 +29,7 @@ func nonNil(m map[string]string) map[string]string {
 	return m
 }
 
-// rfc3339 prints a time, and "" for none.
-func rfc3339(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(time.RFC3339)
-}
+func rfc3339(t time.Time) string { return target.RFC3339(t) }
 
 // clip keeps an error message from repeating 10 kB of input.
 func clip(s string, n int) string {

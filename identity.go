@@ -39,7 +39,7 @@ func (t *turn) reconciled(cfg *config, state *target.State, o target.Origin) (ne
 		return state, left
 	}
 	if !cfg.sameCredential(state) {
-		held := target.Credential{ClientID: cfg.ClientID, Fingerprint: hexSHA256(cfg.ClientSecret)}
+		held := target.Credential{ClientID: cfg.ClientID, Fingerprint: target.Fingerprint(cfg.ClientSecret)}
 		if cfg.use() == c1api.UseServicePrincipal {
 			held.CredentialID = c1api.CredentialIDOf(cfg.ClientID)
 		}

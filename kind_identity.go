@@ -58,14 +58,15 @@ func (t *turn) lookBeforeRotating(ctx context.Context, o *order) error {
 	if err != nil {
 		return notRotated(err)
 	}
-	if own.held == nil {
+	held := own.held
+	if held == nil {
 		return failWith(http.StatusBadGateway, "the identity was not rotated: C1 does not show %s among its owner's credentials", o.session.config.ClientID)
 	}
 	o.own = own
-	if cur, held := t.state.Current, own.held; cur.CredentialID == held.ID && cur.ExpiresAt.Equal(held.ExpiresAt) && cur.RequireDPoP == held.RequireDPoP {
+	if cur := t.state.Current; cur.CredentialID == held.ID && cur.ExpiresAt.Equal(held.ExpiresAt) && cur.RequireDPoP == held.RequireDPoP {
 		return nil
 	}
-	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), own.held.ID, own.held.ExpiresAt, own.held.RequireDPoP))
+	return t.save(ctx, t.state.Dated(o.session.terms(o.bind), held.ID, held.ExpiresAt, held.RequireDPoP))
 }
 
 func (identityKind) refusal(cause error) error { return notRotated(cause) }
@@ -103,7 +104,7 @@ func (identityKind) rotate(ctx context.Context, t *turn, o *order) (*material, e
 			"the identity was not rotated: C1 made the credential %s, which cannot be used: %s (%s)", made.ClientID, err, why).inState()
 	}
 	return &material{
-		CredentialID: made.ID, ClientID: made.ClientID, ExpiresAt: made.ExpiresAt, Fingerprint: hexSHA256(secret), identity: cfg,
+		CredentialID: made.ID, ClientID: made.ClientID, ExpiresAt: made.ExpiresAt, Fingerprint: target.Fingerprint(secret), identity: cfg,
 	}, nil
 }
 
@@ -222,7 +223,7 @@ func (identityKind) resolve(ctx context.Context, t *turn, state *target.State, o
 		case c.ClientID == s.config.ClientID:
 			made.InUse = &target.Result{
 				Outcome: target.OutcomeStored, CredentialID: c.ID, ClientID: c.ClientID,
-				Fingerprint: hexSHA256(s.config.ClientSecret), ExpiresAt: c.ExpiresAt,
+				Fingerprint: target.Fingerprint(s.config.ClientSecret), ExpiresAt: c.ExpiresAt,
 			}
 		default:
 			made.Orphans = append(made.Orphans, c.ID)

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/sdk/framework"
+
+	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
 const maxKeyLength = 128
@@ -127,7 +129,7 @@ func validKeys(keys map[string]string) error {
 func (b *binding) keysFit(form string) error {
 	fields := textFields(b.Ref.Kind, form)
 	isSecret := func(field string) bool {
-		return slices.Contains(secretFields, field) && slices.Contains(fields, field)
+		return slices.Contains(target.SecretFields, field) && slices.Contains(fields, field)
 	}
 	switch {
 	case b.KeysPreset != "":

@@ -4,8 +4,6 @@
 package c1
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,9 +19,6 @@ const (
 	materialAccessToken        = "access_token"
 	materialWorkloadFederation = "workload_federation"
 )
-
-// secretFields are those vended fields that log in.
-var secretFields = []string{"client_secret", "access_token"}
 
 // textFields are the vended fields of a target that are text. The form of a decoy's
 // material is one of the values of material_type, or "" for any of them.
@@ -86,7 +81,7 @@ func (m material) Format(s fmt.State, _ rune) {
 
 // connectorMaterial puts C1's answer in the form in which it is vended.
 func connectorMaterial(ref target.Ref, c *c1api.ConnectorCredential) *material {
-	fingerprint := fingerprintOf(c.ClientSecret)
+	fingerprint := target.Fingerprint(c.ClientSecret)
 	return &material{
 		CredentialID: c.ID,
 		ClientID:     c.ClientID,
@@ -114,7 +109,7 @@ func decoyMaterial(ref target.Ref, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *
 	if decoy == nil {
 		decoy = &c1api.Decoy{}
 	}
-	fingerprint := fingerprintOf(m.Secret())
+	fingerprint := target.Fingerprint(m.Secret())
 	out := &material{
 		Fingerprint: fingerprint,
 		Warnings:    append(slices.Clone(m.Warnings), decoy.Warnings...),
@@ -151,17 +146,4 @@ func decoyMaterial(ref target.Ref, decoy *c1api.Decoy, m *c1api.DecoyMaterial) *
 		out.Warnings = append(out.Warnings, out.Mismatch)
 	}
 	return out
-}
-
-// fingerprintOf is the hex SHA-256 of a secret, as C1 shows it; "" of none.
-func fingerprintOf(secret string) string {
-	if secret == "" {
-		return ""
-	}
-	return hexSHA256(secret)
-}
-
-func hexSHA256(s string) string {
-	sum := sha256.Sum256([]byte(s))
-	return hex.EncodeToString(sum[:])
 }

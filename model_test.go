@@ -405,7 +405,7 @@ func (w *world) whole(s *subjectBinding, resp *logical.Response) {
 	if token, ok := resp.Data["access_token"].(string); ok {
 		secret = token
 	}
-	require.Equal(w, fingerprintOf(secret), resp.Data["fingerprint_sha256"], "%s: fields of two rotations", s.path)
+	require.Equal(w, target.Fingerprint(secret), resp.Data["fingerprint_sha256"], "%s: fields of two rotations", s.path)
 	if s.scheduled {
 		require.Positive(w, resp.Data["ttl"], s.path)
 		require.Nil(w, resp.Secret)
@@ -464,7 +464,7 @@ func (w *world) checkIdentity() {
 	cfg, err := readConfig(context.Background(), w.stored)
 	require.NoError(w, err)
 	require.True(w, slices.ContainsFunc(w.c1.LiveCredentials(), func(c c1test.OwnCredential) bool {
-		return c.ClientID == cfg.ClientID && c.Fingerprint == hexSHA256(cfg.ClientSecret)
+		return c.ClientID == cfg.ClientID && c.Fingerprint == target.Fingerprint(cfg.ClientSecret)
 	}), "the credential in config is dead at C1")
 	t, err := readState(context.Background(), w.stored, identityRef)
 	require.NoError(w, err)
@@ -508,7 +508,7 @@ func (w *world) adopt() {
 	}
 	s.foreign = false
 	require.Equal(w, 1, resp.Data["version"])
-	require.Equal(w, fingerprintOf(c.ClientSecret), resp.Data["fingerprint_sha256"])
+	require.Equal(w, target.Fingerprint(c.ClientSecret), resp.Data["fingerprint_sha256"])
 }
 
 func (w *world) rotateOutside(t *rapid.T) {

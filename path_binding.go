@@ -15,10 +15,11 @@ import (
 	"github.com/c1-community/vault-plugin-c1/internal/target"
 )
 
-// pathBinding completes the path of a kind's bindings.
-func pathBinding(k target.Kind, targetFields map[string]*framework.FieldSchema, path *framework.Path) *framework.Path {
+// pathBinding completes the path of a kind's bindings. leaseEnd describes on_lease_end.
+func pathBinding(k target.Kind, targetFields map[string]*framework.FieldSchema, leaseEnd string, path *framework.Path) *framework.Path {
 	bindings, _ := pathsOf(k)
 	path.Pattern = bindings + "/" + anyName + "$"
+	path.Fields = bindingFields(targetFields, leaseEnd)
 	path.ExistenceCheck = bindingExists(k)
 	write := handleFor(k, (*backend).writeBinding)
 	written := map[int][]framework.Response{
@@ -54,7 +55,7 @@ func pathBinding(k target.Kind, targetFields map[string]*framework.FieldSchema, 
 }
 
 // bindingFields are common to both kinds; the target's own are added by each.
-func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds string) map[string]*framework.FieldSchema {
+func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnd string) map[string]*framework.FieldSchema {
 	fields := map[string]*framework.FieldSchema{
 		"name": nameField(),
 		"rotate_on": {
@@ -73,7 +74,7 @@ func bindingFields(targetFields map[string]*framework.FieldSchema, leaseEnds str
 		"skip_initial_rotation": {Type: framework.TypeBool, Description: "With schedule: do not rotate once when the binding becomes scheduled; until its first scheduled time there is nothing to read. Not stored."},
 		"ttl":                   {Type: framework.TypeDurationSecond, Description: "Lease duration. Default: the mount's. Never past the credential's own expiry."},
 		"max_ttl":               {Type: framework.TypeDurationSecond, Description: "Longest life of a lease with renewals. Default: the mount's."},
-		"on_lease_end":          {Type: framework.TypeString, Description: leaseEnds},
+		"on_lease_end":          {Type: framework.TypeString, Description: leaseEnd},
 		"metadata":              {Type: framework.TypeKVPairs, Description: "The owner's own labels, as key=value pairs. Replaces all existing pairs."},
 		"verify": {
 			Type: framework.TypeBool, Default: true,

@@ -10,12 +10,11 @@ import (
 )
 
 func pathConnector() *framework.Path {
-	return pathBinding(target.Connector, connectorTargetFields(), &framework.Path{
+	const leaseEnd = "What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."
+	return pathBinding(target.Connector, connectorTargetFields(), leaseEnd, &framework.Path{
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "connector", ItemType: "Connector",
 		},
-		Fields: bindingFields(connectorTargetFields(),
-			"What the end of a lease does to the credential: `revoke` it at C1 (default) or `keep` it."),
 		HelpSynopsis:    "Bind a name to a connector at C1.",
 		HelpDescription: connectorHelp,
 	})

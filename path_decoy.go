@@ -10,12 +10,11 @@ import (
 )
 
 func pathDecoy() *framework.Path {
-	return pathBinding(target.Decoy, decoyTargetFields(), &framework.Path{
+	const leaseEnd = "What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."
+	return pathBinding(target.Decoy, decoyTargetFields(), leaseEnd, &framework.Path{
 		DisplayAttrs: &framework.DisplayAttributes{
 			OperationPrefix: operationPrefix, OperationSuffix: "decoy", ItemType: "Decoy",
 		},
-		Fields: bindingFields(decoyTargetFields(),
-			"What the end of a lease does to the vended copy: `keep` it as bait (default) or `rotate` the decoy, so that the copy goes dead."),
 		HelpSynopsis:    "Bind a name to a decoy (honey-credential) at C1.",
 		HelpDescription: decoyHelp,
 	})

@@ -175,7 +175,7 @@ func TestMetricsNameNothingOfTheMount(t *testing.T) {
 	text, _ := e.scrape()
 	for _, told := range []string{
 		"payroll", "honeypot", "web-1", ref.AppID, ref.ConnectorID, decoy, "entity-1", "approle-billing",
-		vended["client_id"].(string), vended["client_secret"].(string), hexSHA256(vended["client_secret"].(string))[:12],
+		vended["client_id"].(string), vended["client_secret"].(string), target.Fingerprint(vended["client_secret"].(string))[:12],
 		e.c1.Identity().ClientID, strings.TrimPrefix(e.c1.URL(), "https://"),
 	} {
 		require.NotContains(t, text, told)

@@ -66,7 +66,7 @@ func TestScheduledBindingRotatesOnceAndKeepsTheMaterial(t *testing.T) {
 	require.Equal(t, 1, resp.Data["version"])
 	require.Equal(t, int64(3600), resp.Data["rotation_period"])
 	require.LessOrEqual(t, resp.Data["ttl"], int64(3600))
-	require.Equal(t, fingerprintOf(resp.Data["client_secret"].(string)), resp.Data["fingerprint_sha256"])
+	require.Equal(t, target.Fingerprint(resp.Data["client_secret"].(string)), resp.Data["fingerprint_sha256"])
 	require.WithinDuration(t, e.clock.now(), instant(t, resp.Data["last_vault_rotation"]), 2*time.Second)
 
 	record := e.history("connectors/hr")[0]

@@ -30,7 +30,7 @@ func TestReadRotatesAndVendsALiveCredential(t *testing.T) {
 	require.Equal(t, 1, resp.Data["version"])
 	require.Equal(t, ref.ConnectorID, resp.Data["connector_id"])
 	require.Equal(t, ref.AppID, resp.Data["app_id"])
-	require.Equal(t, fingerprintOf(resp.Data["client_secret"].(string)), resp.Data["fingerprint_sha256"])
+	require.Equal(t, target.Fingerprint(resp.Data["client_secret"].(string)), resp.Data["fingerprint_sha256"])
 	require.Equal(t, time.Hour, resp.Secret.TTL)
 	require.Equal(t, 24*time.Hour, resp.Secret.MaxTTL)
 	require.True(t, resp.Secret.Renewable)
@@ -260,7 +260,7 @@ func TestEveryKindOfDecoyVendsItsMaterial(t *testing.T) {
 				require.Empty(t, resp.Data["fingerprint_sha256"])
 				return
 			}
-			require.Equal(t, fingerprintOf(resp.Data[tc.secret].(string)), resp.Data["fingerprint_sha256"])
+			require.Equal(t, target.Fingerprint(resp.Data[tc.secret].(string)), resp.Data["fingerprint_sha256"])
 			require.Equal(t, e.c1.DecoyFingerprint(id), resp.Data["fingerprint_sha256"])
 			found := e.write("lookup", "fingerprint_sha256", strings.ToUpper(resp.Data["fingerprint_sha256"].(string)))
 			require.Equal(t, "host db-7", found.Data["placement"])

@@ -6,6 +6,7 @@ package target
 import (
 	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -226,19 +227,31 @@ func (s *State) said() map[string]string {
 	}
 	maps.DeleteFunc(said, func(_, value string) bool { return value == "" })
 	if s.Ref.Kind == Connector {
-		said["created_at"], said["expires_at"] = rfc3339(s.Current.RotatedAt), rfc3339(s.Current.ExpiresAt)
+		said["created_at"], said["expires_at"] = RFC3339(s.Current.RotatedAt), RFC3339(s.Current.ExpiresAt)
 	}
 	return said
 }
 
-// fingerprint is the hex SHA-256 of the secret that the material holds, "" of none.
+// SecretFields are those fields of a material that log in. It has one of them at most.
+var SecretFields = []string{"client_secret", "access_token"}
+
+// fingerprint is that of the secret in the material.
 func (c *Credential) fingerprint() string {
-	for _, field := range []string{"client_secret", "access_token"} {
+	for _, field := range SecretFields {
 		if secret, _ := c.Material[field].(string); secret != "" {
-			return fmt.Sprintf("%x", sha256.Sum256([]byte(secret)))
+			return Fingerprint(secret)
 		}
 	}
 	return ""
+}
+
+// Fingerprint is the hex SHA-256 of a secret, as C1 shows it; "" of none.
+func Fingerprint(secret string) string {
+	if secret == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
 }
 
 // Restore puts back what MarshalJSON has left out, and says what is wrong with a
@@ -294,14 +307,14 @@ func (s *State) Problems() map[string]string {
 		p[AttentionAmbiguous] = s.Attempt.Why
 	}
 	if f := s.Failing; f != nil {
-		next := "next try at " + rfc3339(f.NextTry)
+		next := "next try at " + RFC3339(f.NextTry)
 		if s.Paused != nil {
 			next = "next try when the binding is resumed"
 		}
-		p[AttentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, %s: %s", f.Failures, rfc3339(f.Since), next, f.Error)
+		p[AttentionFailing] = fmt.Sprintf("the rotation due has failed %d time(s) since %s, %s: %s", f.Failures, RFC3339(f.Since), next, f.Error)
 	}
 	if pause := s.Paused; pause != nil {
-		p[AttentionPaused] = fmt.Sprintf("%s paused the scheduled rotations at %s: %s", cmp.Or(pause.By, "somebody"), rfc3339(pause.At), pause.Reason)
+		p[AttentionPaused] = fmt.Sprintf("%s paused the scheduled rotations at %s: %s", cmp.Or(pause.By, "somebody"), RFC3339(pause.At), pause.Reason)
 	}
 	if s.Current != nil && s.Current.Drifted != "" {
 		p[AttentionDrifted] = s.Current.Drifted
@@ -420,8 +433,8 @@ func Differs(shown, held string) bool {
 	return shown != "" && held != "" && !strings.EqualFold(shown, held)
 }
 
-// rfc3339 is a time as users see it, "" for none.
-func rfc3339(t time.Time) string {
+// RFC3339 is a time as users see it, "" for none.
+func RFC3339(t time.Time) string {
 	if t.IsZero() {
 		return ""
 	}

@@ -15,7 +15,7 @@ func (s *State) Missed(now time.Time, t Terms) *State {
 		return s
 	}
 	f := Failing{Since: s.NextRotation}
-	why := fmt.Sprintf("the rotation scheduled for %s did not happen within rotation_window (%s), so it waits for the next scheduled time", rfc3339(s.NextRotation), t.Schedule.Window)
+	why := fmt.Sprintf("the rotation scheduled for %s did not happen within rotation_window (%s), so it waits for the next scheduled time", RFC3339(s.NextRotation), t.Schedule.Window)
 	if s.Failing != nil {
 		f = *s.Failing
 		if !f.Waits { // it has been tried
